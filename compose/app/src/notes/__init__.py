@@ -1,0 +1,1 @@
+"""Notes: a small service that shows what a release under Flotilla looks like."""

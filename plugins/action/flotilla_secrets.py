@@ -1,0 +1,123 @@
+# MIT License, see LICENSE at the root of the project.
+"""Complete or re-encrypt the vault of an environment, on the controller. See the module of the same name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from flotilla.vault import (
+    Vault,
+    VaultError,
+    check_password,
+    locate,
+    new_secret,
+    open_vault,
+    passwords,
+    references,
+    rekey,
+    relative,
+    secrets_command,
+    variable_files,
+    write_password,
+    write_vault,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ActionModule(ActionBase):
+    """Needs no host; the play names localhost."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The names that were set and where, never a value."""
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _, args = self.validate_argument_spec(
+            argument_spec={
+                "state": {"type": "str", "choices": ["complete", "rekeyed"], "default": "complete"},
+                "directory": {"type": "str", "default": ""},
+                "values": {"type": "dict", "default": {}, "no_log": True},
+            }
+        )
+        sources = [Path(source) for source in variables.get("ansible_inventory_sources", [])]
+        directories = [source if source.is_dir() else source.parent for source in sources]
+        if args["directory"]:
+            target = Path(args["directory"])
+        elif directories:
+            target = directories[-1]
+        else:
+            raise AnsibleActionFail("no inventory was given. Next: add -i inventories/<environment>")
+        vault = locate(target, ROOT, os.environ)
+        try:
+            if args["state"] == "rekeyed":
+                return self._rekey(vault)
+            asked = set(variables.get("environment_given_secrets", []))
+            return self._complete(vault, directories, args["values"], asked)
+        except VaultError as problem:
+            raise AnsibleActionFail(str(problem)) from None
+
+    def _complete(
+        self, vault: Vault, directories: list[Path], given: dict[str, str], asked: set[str]
+    ) -> dict[str, Any]:
+        values = _values(vault)
+        others = {locate(directory, ROOT, os.environ) for directory in directories} - {vault}
+        elsewhere = {name for other in others for name in _values(other)}
+        files = [file for place in {vault, *others} for file in variable_files(place.directory)]
+        texts = [file.read_text() for file in files]
+        plain = {name for text in texts for name in _defined(text)}
+        wanted = references(texts) - values.keys() - given.keys() - elsewhere - plain
+        missing = wanted - asked
+        names = sorted(missing | {name for name, value in given.items() if values.get(name) != value})
+        fresh = not vault.file.exists() and not vault.password.exists()
+        changed = bool(names) or not vault.file.exists()
+        if changed and not self._task.check_mode:
+            if fresh:
+                write_password(vault.password)
+            check_password(vault, ROOT)
+            password = open_vault(vault, ROOT)[1] if vault.file.exists() else passwords(vault)[0]
+            write_vault(vault, values | {name: new_secret() for name in missing} | given, password)
+        return _result(vault, changed=changed, password_created=fresh, names=names, ungiven=sorted(wanted & asked))
+
+    def _rekey(self, vault: Vault) -> dict[str, Any]:
+        file, password = relative(vault.file, ROOT), relative(vault.password, ROOT)
+        if not vault.file.exists():
+            raise VaultError(f"{file}: there is no vault to rotate. Next: {secrets_command(vault, ROOT)}")
+        values, _ = open_vault(vault, ROOT)
+        if vault.password.stat().st_mode & 0o100:
+            raise VaultError(
+                f"{password}: is a script, so the password is kept elsewhere. Next: rotate it there, then "
+                f"ansible-vault rekey --new-vault-id {vault.environment}@{password} {file}"
+            )
+        if not self._task.check_mode:
+            rekey(vault, values)
+        return _result(vault, changed=True, password_created=True, names=[])
+
+
+def _result(vault: Vault, **more: Any) -> dict[str, Any]:
+    return {"file": relative(vault.file, ROOT), "password_file": relative(vault.password, ROOT), **more}
+
+
+def _values(vault: Vault) -> dict[str, Any]:
+    """What the vault holds; nothing when there is no vault yet."""
+    return open_vault(vault, ROOT)[0] if vault.file.exists() else {}
+
+
+def _defined(text: str) -> set[str]:
+    """The `vault_*` names that a variable file itself gives a value (a lab's overlay may)."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return set()
+    return {name for name in content if str(name).startswith("vault_")} if isinstance(content, dict) else set()

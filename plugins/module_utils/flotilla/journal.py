@@ -1,0 +1,147 @@
+"""The journal of an app on a host: which release serves, and how far an unfinished deploy has come.
+
+The journal is one file, replaced atomically. What serves is decided by the edge's flag alone; the
+journal says what a crashed controller left behind, so that the next run can pick it up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class Colour(StrEnum):
+    """One of the app's two Compose projects on a host."""
+
+    BLUE = "blue"
+    GREEN = "green"
+
+    @property
+    def other(self) -> Colour:
+        return Colour.GREEN if self is Colour.BLUE else Colour.BLUE
+
+
+class Phase(StrEnum):
+    """How far the deploy in hand has come on this host."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    COMMITTING = "committing"
+    COMMITTED = "committed"
+    ABORTING = "aborting"
+    FINISHING = "finishing"
+
+
+# What may follow what. Every phase may be entered again (a rerun after a crash), and an abort is
+# possible until the old colour is being taken down.
+TRANSITIONS: dict[Phase, frozenset[Phase]] = {
+    Phase.IDLE: frozenset({Phase.PREPARING}),
+    Phase.PREPARING: frozenset({Phase.PREPARING, Phase.PREPARED, Phase.ABORTING}),
+    Phase.PREPARED: frozenset({Phase.PREPARING, Phase.COMMITTING, Phase.ABORTING}),
+    Phase.COMMITTING: frozenset({Phase.COMMITTING, Phase.COMMITTED, Phase.ABORTING}),
+    Phase.COMMITTED: frozenset({Phase.COMMITTING, Phase.FINISHING, Phase.ABORTING}),
+    Phase.ABORTING: frozenset({Phase.ABORTING, Phase.IDLE}),
+    Phase.FINISHING: frozenset({Phase.FINISHING, Phase.IDLE}),
+}
+
+# What the next run does with what a crashed one left: a release that never took traffic goes, one
+# whose commit was cut short goes back to the old release, a committed one is finished.
+RECOVERY: dict[Phase, Phase | None] = {
+    Phase.IDLE: None,
+    Phase.PREPARING: Phase.ABORTING,
+    Phase.PREPARED: Phase.ABORTING,
+    Phase.COMMITTING: Phase.ABORTING,
+    Phase.ABORTING: Phase.ABORTING,
+    Phase.COMMITTED: Phase.FINISHING,
+    Phase.FINISHING: Phase.FINISHING,
+}
+
+
+class JournalError(Exception):
+    """A phase was asked for that may not follow the one the journal is in."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A release and the colour it runs as."""
+
+    release: str
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The state of one app on one host.
+
+    live: what served before the deploy in hand, and serves still until its commit.
+    candidate: what the deploy in hand brings; None when the phase is idle.
+    """
+
+    phase: Phase = Phase.IDLE
+    live: Slot | None = None
+    candidate: Slot | None = None
+
+    def enter(self, phase: Phase) -> Journal:
+        """The journal in `phase`; raises `JournalError` where `TRANSITIONS` does not allow it."""
+        if phase not in TRANSITIONS[self.phase]:
+            raise JournalError(f"a deploy that is {self.phase} cannot become {phase}")
+        return replace(self, phase=phase)
+
+    def begin(self, release: str) -> Journal:
+        """Start (or start again) to prepare `release`, in the colour that does not serve."""
+        colour = self.live.colour.other if self.live else Colour.BLUE
+        return replace(self.enter(Phase.PREPARING), candidate=Slot(release, colour))
+
+    def promote(self) -> Journal:
+        """The candidate is what serves; nothing is in hand any more."""
+        return replace(self.enter(Phase.IDLE), live=self.candidate, candidate=None)
+
+    def discard(self) -> Journal:
+        """The candidate is gone; what served before serves."""
+        return replace(self.enter(Phase.IDLE), candidate=None)
+
+
+def load(path: Path) -> Journal:
+    """Read a journal; a missing file is an app that was never deployed here."""
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        return Journal()
+    return Journal(phase=Phase(data["phase"]), live=_slot(data["live"]), candidate=_slot(data["candidate"]))
+
+
+def save(path: Path, journal: Journal) -> None:
+    """Replace the journal on disk, durably: after a power cut it is the old one or the new one."""
+    write_atomic(path, json.dumps(asdict(journal), indent=1) + "\n", mode=0o600)
+
+
+def write_atomic(path: Path, text: str, *, mode: int) -> None:
+    """Write a file of the given mode through a temporary neighbour, `fsync` and `rename`."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.chmod(mode)
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and unlinks in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _slot(data: Any) -> Slot | None:
+    return Slot(release=data["release"], colour=Colour(data["colour"])) if data else None

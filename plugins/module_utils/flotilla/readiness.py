@@ -1,0 +1,121 @@
+"""Is a colour ready? Flotilla's own verdict over what the engine says of its containers.
+
+`docker compose up --wait` calls a crash loop without a health check healthy, and fails on a
+one-shot that finished well; so the engine is polled and judged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """The verdict on one container, or on a whole colour."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found, with one line of reason a container that is not ready: `{service: reason}`."""
+
+    state: State
+    reasons: Mapping[str, str]
+
+
+def judge_container(
+    container: Mapping[str, Any], *, one_shot: bool, uptime: float, stable_seconds: float
+) -> tuple[State, str]:
+    """The verdict on one container from its `inspect`.
+
+    uptime: seconds since the container was first seen running.
+    stable_seconds: how long a container without a health check must have run without a restart.
+    """
+    state = container["State"]
+    if state.get("OOMKilled"):
+        return State.FAILED, "killed: out of memory"
+    restarts = int(container.get("RestartCount", 0))
+    if restarts > 0:
+        return State.FAILED, f"restarted {restarts} times, last exit code {state.get('ExitCode')}"
+    status = state.get("Status")
+    if status == "exited":
+        if one_shot and state.get("ExitCode") == 0:
+            return State.READY, "finished"
+        return State.FAILED, f"exited with code {state.get('ExitCode')}"
+    if status in ("dead", "removing"):
+        return State.FAILED, f"is {status}"
+    if status != "running":
+        return State.WAITING, f"is {status}" + (f": {state['Error']}" if state.get("Error") else "")
+    if one_shot:
+        return State.WAITING, "still runs"
+    health = (state.get("Health") or {}).get("Status", "none")
+    if health == "healthy":
+        return State.READY, "healthy"
+    if health == "unhealthy":
+        return State.FAILED, "unhealthy"
+    if health == "starting":
+        return State.WAITING, "its health check has not passed yet"
+    if uptime >= stable_seconds:
+        return State.READY, f"runs for {stable_seconds:g} s without a restart"
+    return State.WAITING, "has no health check and runs too short a time to be called stable"
+
+
+def judge(
+    containers: Sequence[Mapping[str, Any]],
+    *,
+    expected: Collection[str],
+    one_shots: Collection[str],
+    uptimes: Mapping[str, float],
+    stable_seconds: float,
+) -> Verdict:
+    """The verdict on a colour: failed when one container is, ready when all expected services are."""
+    reasons: dict[str, str] = {}
+    worst = State.READY
+    seen = set()
+    for container in containers:
+        service = service_of(container)
+        if service not in expected:
+            continue
+        seen.add(service)
+        state, reason = judge_container(
+            container,
+            one_shot=service in one_shots,
+            uptime=uptimes.get(str(container["Id"]), 0.0),
+            stable_seconds=stable_seconds,
+        )
+        if state is not State.READY:
+            reasons[service] = reason
+        if state is State.FAILED:
+            worst = State.FAILED
+        elif state is State.WAITING and worst is State.READY:
+            worst = State.WAITING
+    for service in sorted(set(expected) - seen):
+        reasons[service] = "has no container yet"
+        worst = State.WAITING if worst is State.READY else worst
+    return Verdict(worst, reasons)
+
+
+def service_of(container: Mapping[str, Any]) -> str:
+    """The Compose service of an inspected container."""
+    return str(container["Config"]["Labels"].get("com.docker.compose.service", ""))
+
+
+def explain(container: Mapping[str, Any], log: str, ports: Sequence[int]) -> str:
+    """What a person needs to see why a container failed: exit code, OOM, last probes, ports, last lines."""
+    state = container["State"]
+    lines = [
+        f"{service_of(container)}: {state.get('Status')}, exit code {state.get('ExitCode')}, "
+        f"out of memory: {'yes' if state.get('OOMKilled') else 'no'}, restarts: {container.get('RestartCount', 0)}, "
+        f"listens on: {', '.join(map(str, ports)) or 'nothing'}"
+    ]
+    probes = (state.get("Health") or {}).get("Log") or []
+    for probe in probes[-2:]:
+        output = " ".join(str(probe.get("Output", "")).split())[:300]
+        lines.append(f"  probe: exit {probe.get('ExitCode')}: {output}")
+    lines += [f"  log: {line}" for line in log.strip().splitlines()[-20:]]
+    return "\n".join(lines)

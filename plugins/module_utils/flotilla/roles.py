@@ -1,0 +1,40 @@
+"""Which roles a host gets, and which variables they take. For the controller only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+EVERYWHERE = ("base", "docker")
+OF_GROUP = {
+    "app": ("nginx", "app"),
+    "postgres": ("postgres",),
+    "redis": ("redis",),
+    "loadbalancer": ("haproxy",),
+}
+# Variables of roles that the playbooks fill in; an inventory need not have them.
+HANDED_OVER = frozenset({"nginx_apps", "postgres_networks", "redis_networks"})
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def roles_of(groups: Iterable[str]) -> list[str]:
+    """The roles of a host in these groups, in the order of this file."""
+    member = set(groups)
+    return [*EVERYWHERE, *(role for group, roles in OF_GROUP.items() if group in member for role in roles)]
+
+
+@lru_cache
+def options(directory: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Role → variable → specification, of every role that has argument specs. Read once a process."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for file in sorted(directory.glob("*/meta/argument_specs.yml")):
+        specs = (yaml.load(file.read_bytes(), _Loader) or {}).get("argument_specs", {})
+        merged = found.setdefault(file.parents[1].name, {})
+        for entry_point in specs.values():
+            merged.update(entry_point.get("options") or {})
+    return found

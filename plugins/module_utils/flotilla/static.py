@@ -1,0 +1,224 @@
+"""What can be said about a Compose file on the controller, with no Docker and before any host is touched.
+
+Compose itself reads the file on the host and has the last word; what is refused here would be refused
+there too. Where this module cannot know (an `include`, an `extends`), it says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .compose_spec import SERVICE_KEYS, TOP_LEVEL
+from .problem import Problem, did_you_mean
+from .resolve.findings import Findings
+from .resolve.images import parse
+from .resolve.model import Context, Route
+from .resolve.places import Place
+from .resolve.places import named as named_places
+from .resolve.services import check_health, check_image, refuse_links, refuse_ports
+from .yaml_lines import YamlError, read_documents
+
+_VARIABLE = re.compile(
+    r"\$(?:(?P<escaped>\$)|(?P<named>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?P<rest>[^\w}][^}]*)?\})"
+)
+_MALFORMED = re.compile(r"(?<!\$)(?:\$\$)*\$\{(?![A-Za-z_]\w*(?:[}]|:?[-?+]))[^}]*\}?")
+
+
+def static_problems(
+    text: str,
+    *,
+    file: str,
+    inventory: str,
+    app: str,
+    variables: Iterable[str] = (),
+    secrets: Iterable[str] = (),
+    routes: Sequence[Mapping[str, Any]] = (),
+    migration: str | None = None,
+    workers: Iterable[str] = (),
+    shared: Iterable[str] = (),
+    unchecked: Iterable[str] = (),
+    allow_latest: bool = False,
+) -> list[Problem]:
+    """Everything that is wrong with the text of a Compose file, each problem with its line.
+
+    variables, secrets: the names in `apps[<app>].environment` and `.secrets`; with `VERSION` they are what
+    `${…}` may use.  routes: as in the inventory.  unchecked: `routes_without_health_check`.
+    """
+    try:
+        documents = read_documents(text)
+    except YamlError as error:
+        where = f"{file}:{error.line}" if error.line else file
+        return [Problem(where, "(syntax)", f"is not YAML: {error}", "correct the line, or the one before it")]
+    if not documents:
+        return [Problem(file, "services", "the file is empty", "write the app's services into it")]
+    if len(documents) > 1:
+        return []  # Compose merges the documents of one file; this module does not
+    document = documents[0]
+
+    findings = Findings(file, inventory, app)
+    available = frozenset({*variables, *(name.upper().replace("-", "_") for name in secrets), "VERSION"})
+    context = Context(
+        app=app,
+        source="/",
+        base=f"/opt/{app}",
+        file=file,
+        inventory=inventory,
+        routes=tuple(
+            Route(str(route.get("path", "/")), str(route["service"]), int(route.get("port", 0)))
+            for route in routes
+            if route.get("service")
+        ),
+        migration=migration,
+        workers=tuple(workers),
+        shared=tuple(shared),
+        unchecked=tuple(unchecked),
+        allow_latest=allow_latest,
+    )
+    for path in document.repeated:
+        findings.refuse(path, "is written twice", "keep one of the two")
+    if isinstance(document.data, dict):
+        _check(document.data, context, available, findings)
+    else:
+        findings.refuse("services", "the file is not a mapping", "begin it with `services:`")
+    return [_located(problem, file, document.lines) for problem in findings.problems]
+
+
+def _check(data: Mapping[str, Any], context: Context, available: frozenset[str], findings: Findings) -> None:
+    for key in data:
+        if key not in TOP_LEVEL and not key.startswith("x-"):
+            fix = "correct the key, or start it with `x-` if it is your own"
+            findings.refuse(key, f"is not a key of a Compose file{did_you_mean(key, TOP_LEVEL)}", fix)
+    services = data.get("services")
+    whole = "include" not in data
+    if not isinstance(services, dict) or not services:
+        if whole:
+            findings.refuse("services", "the file has no services", "add `services:` with one service at least")
+        return
+    places = named_places(services, context, findings) if whole else {}
+    for name, service in services.items():
+        if isinstance(service, dict):
+            _check_service(name, service, places.get(name), context, available, findings)
+        else:
+            findings.refuse(f"services.{name}", "is not a mapping", "write the service's keys below it, indented")
+    _check_variables(data, available, findings)
+
+
+def _check_service(
+    name: str,
+    service: Mapping[str, Any],
+    place: Place | None,
+    context: Context,
+    available: frozenset[str],
+    findings: Findings,
+) -> None:
+    for key in service:
+        if key not in SERVICE_KEYS and not key.startswith("x-"):
+            what = f"is not a key of a service{did_you_mean(key, SERVICE_KEYS)}"
+            findings.refuse(f"services.{name}.{key}", what, "correct the key, or start it with `x-` if it is your own")
+    ports = {route.service: route.port for route in reversed(context.routes)}
+    if (service.get("profiles") and place is None and name not in ports) or "provider" in service:
+        return
+    if "extends" not in service:
+        image = _filled(str(service.get("image") or ""), available)
+        reference = parse(image)
+        if place is None and reference is not None and reference.owns_data:
+            place = Place.SHARED
+        check_image(name, {**service, "image": image}, context, findings)
+        if name in ports:
+            check_health(name, service, ports[name], context, findings)
+    entries = service.get("ports")
+    if isinstance(entries, list):
+        refuse_ports(name, {"ports": [_port(entry) for entry in entries]}, place or Place.COLOUR, context, findings)
+    if isinstance(service.get("links"), list):
+        refuse_links(name, service, findings)
+
+
+def _check_variables(data: Mapping[str, Any], available: frozenset[str], findings: Findings) -> None:
+    """Every variable without a default must come from somewhere. Each is named once, where it is first used."""
+    seen: set[str] = set()
+    for section in ("services", "networks", "volumes", "configs", "secrets"):
+        for path, value in _strings(data.get(section), section):
+            if match := _MALFORMED.search(value):
+                what = f"`{match[0].lstrip('$')}` after a dollar is not a variable"
+                findings.refuse(path, what, "write `$$` for a dollar that is meant as one")
+            for variable in _missing(value, available):
+                if variable not in seen and not _left_out(data, path):
+                    _refuse_variable(path, variable, available, findings)
+                    seen.add(variable)
+
+
+def _refuse_variable(path: str, variable: str, available: frozenset[str], findings: Findings) -> None:
+    if variable.startswith("FLOTILLA_"):
+        what = f"${{{variable}}} is known in the container only"
+        fix = f"write `$${{{variable}}}` where a shell in the container reads it, or let the program read it"
+    else:
+        what = f"${{{variable}}} has no value and no default{did_you_mean(variable, available)}"
+        fix = (
+            f"add {variable} to apps[{findings.app}].environment, or the secret `{variable.lower()}` to "
+            f"apps[{findings.app}].secrets, or write ${{{variable}:-default}}, or `$${variable}` for a literal dollar"
+        )
+    findings.refuse(path, what, fix)
+
+
+def _missing(value: str, available: frozenset[str]) -> Iterator[str]:
+    for match in _VARIABLE.finditer(value):
+        name = match["named"] or match["braced"]
+        rest = match["rest"] or ""
+        if name and name not in available and not rest.startswith(("-", ":-", "+", ":+")):
+            yield name
+
+
+def _filled(value: str, available: frozenset[str]) -> str:
+    """An interpolated value where defaults are known, with `x` for what only the inventory knows."""
+
+    def fill(match: re.Match[str]) -> str:
+        if match["escaped"]:
+            return "$$"
+        default = re.match(r":?-(.*)", match["rest"] or "")
+        return default[1] if default and match["braced"] not in available else "x"
+
+    return _VARIABLE.sub(fill, value)
+
+
+def _left_out(data: Mapping[str, Any], path: str) -> bool:
+    """Whether a path is in a service with a profile, which may never run."""
+    parts = path.split(".")
+    if parts[0] != "services" or len(parts) < 2:
+        return False
+    services = data["services"]
+    name = next((name for name in services if path == f"services.{name}" or path.startswith(f"services.{name}.")), None)
+    return name is not None and isinstance(services[name], dict) and bool(services[name].get("profiles"))
+
+
+def _port(entry: Any) -> Any:
+    """A port in the long form; the short one is `[[ip:]published:]target[/protocol]`."""
+    if isinstance(entry, Mapping):
+        return entry
+    text, _, protocol = str(entry).partition("/")
+    rest, _, target = text.rpartition(":")
+    return {"published": rest, "target": target, "protocol": protocol or "tcp"}
+
+
+def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every string of a structure with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _strings(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _strings(item, f"{path}[{index}]")
+
+
+def _located(problem: Problem, file: str, lines: Mapping[str, int]) -> Problem:
+    """The problem with its line: that of its path, or of the nearest thing around it."""
+    if problem.where != file:
+        return problem
+    path = problem.variable
+    while path and path not in lines:
+        path = re.sub(r"(\.[^.\[]*|\[\d+\])$", "", path) if re.search(r"[.\[]", path) else ""
+    return replace(problem, where=f"{file}:{lines[path]}") if path else problem

@@ -1,0 +1,70 @@
+#!/usr/bin/python
+# MIT License, see LICENSE at the root of the project.
+"""Documentation of the action plugin of the same name, which does the work on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: flotilla_secrets
+short_description: Complete or re-encrypt the vault of an environment
+description:
+  - Runs on the controller, without a connection. No secret is ever returned or displayed.
+  - With O(state=complete) every C(vault_*) name that the inventory's files mention and that has no value yet gets a
+    random one. Existing values stay.
+  - The names in the variable C(environment_given_secrets) are never made up; those still without a value are returned.
+  - With O(state=rekeyed) the vault is encrypted with a new password.
+options:
+  state:
+    description: What to do.
+    type: str
+    choices: [complete, rekeyed]
+    default: complete
+  directory:
+    description: Inventory directory whose C(vault.yml) is written; the last one given with C(-i) when empty.
+    type: str
+    default: ""
+  values:
+    description: Secrets that others hand out, such as a registry's password. They replace what is there.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    support: full
+    description: Can run in check mode.
+  diff_mode:
+    support: none
+    description: Will return details on what has changed.
+author:
+  - Flotilla contributors (@flotilla)
+"""
+
+EXAMPLES = r"""
+- name: Complete the secrets
+  flotilla_secrets:
+    state: complete
+"""
+
+RETURN = r"""
+file:
+  description: The vault.
+  returned: always
+  type: str
+password_file:
+  description: The file that holds the vault's password.
+  returned: always
+  type: str
+password_created:
+  description: Whether the password is new.
+  returned: always
+  type: bool
+names:
+  description: Names of the secrets that were set.
+  returned: O(state=complete)
+  type: list
+  elements: str
+ungiven:
+  description: Names of secrets that others hand out and that were not given yet.
+  returned: O(state=complete)
+  type: list
+  elements: str
+"""

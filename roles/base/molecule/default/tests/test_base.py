@@ -1,0 +1,90 @@
+"""What an operator sees on a droplet that the role base has been through. The values are those of converge.yml."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import testinfra
+from testinfra.backend.paramiko import ParamikoBackend
+from testinfra.host import Host
+
+
+@pytest.fixture
+def as_deploy(host: Host) -> Host:
+    """The same droplet, logged in to as the deploy user with the key that the role installed."""
+    root = host.backend
+    assert isinstance(root, ParamikoBackend)
+    return testinfra.get_host(
+        f"paramiko://deploy@{root.host.name}", ssh_identity_file=root.ssh_identity_file, ssh_config=root.ssh_config
+    )
+
+
+def test_the_host_goes_by_its_name_and_knows_it(host: Host) -> None:
+    assert host.check_output("hostname") == "flotilla-base"
+    assert host.file("/etc/hostname").content_string == "flotilla-base\n"
+    assert "127.0.1.1" in host.check_output("getent ahostsv4 flotilla-base")
+
+
+def test_local_time_is_that_of_the_zone(host: Host) -> None:
+    assert host.check_output("date --date=@1735689600 +%H:%M%z") == "01:00+0100"
+
+
+def test_the_time_servers_are_configured_and_the_daemon_starts_at_boot(host: Host) -> None:
+    configuration = host.check_output("systemd-analyze cat-config systemd/timesyncd.conf")
+    assert "NTP=0.pool.example.com 1.pool.example.com" in configuration.splitlines()
+    assert host.service("systemd-timesyncd").is_enabled
+
+
+def test_the_swap_is_described_and_not_switched_on_in_a_container(host: Host) -> None:
+    unit = host.check_output("systemctl cat flotilla_swap.swap")
+    assert "Swap file of 512 MiB" in unit
+    assert "\nWhat=/flotilla_swap\n" in unit
+    assert not host.file("/flotilla_swap").exists
+    assert host.check_output("cat /proc/swaps").splitlines()[1:] == []
+
+
+def test_the_swap_refuses_to_start_in_a_container(host: Host) -> None:
+    host.run("systemctl start flotilla_swap.swap")
+    state = host.check_output("systemctl show --property=ActiveState,ConditionResult flotilla_swap.swap")
+    assert state.split() == ["ActiveState=inactive", "ConditionResult=no"]
+
+
+def test_swappiness_is_set_at_boot(host: Host) -> None:
+    settings = host.check_output("systemd-analyze cat-config sysctl.d")
+    assert re.findall(r"^vm\.swappiness *= *(\d+)$", settings, re.MULTILINE)[-1] == "20"
+
+
+def test_the_journal_is_kept_on_disk_within_its_limit(host: Host) -> None:
+    said = host.check_output("journalctl --boot --unit=systemd-journald --grep='^System Journal'")
+    assert "/var/log/journal/" in said
+    assert said.splitlines()[-1].split("max ")[1].startswith("64M,")
+
+
+def test_only_security_fixes_are_installed_unattended(host: Host) -> None:
+    plan = host.check_output("unattended-upgrade --dry-run --verbose").splitlines()
+    assert "Allowed origins are: origin=Debian,codename=trixie-security,label=Debian-Security" in plan
+    assert "Initial blacklist: postgresql-.*" in plan
+
+
+def test_upgrades_run_daily_and_never_reboot(host: Host) -> None:
+    assert host.service("apt-daily-upgrade.timer").is_enabled
+    settings = host.check_output("apt-config dump").splitlines()
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in settings
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in settings
+
+
+def test_the_deploy_user_logs_in_by_key_and_becomes_root_without_a_password(as_deploy: Host) -> None:
+    assert as_deploy.check_output("whoami") == "deploy"
+    assert as_deploy.check_output("sudo --non-interactive whoami") == "root"
+
+
+def test_the_deploy_user_has_no_password_and_no_other_key(host: Host) -> None:
+    assert host.user("deploy").password == "*"
+    keys = host.file("/home/deploy/.ssh/authorized_keys").content_string.splitlines()
+    assert len(keys) == 1
+
+
+def test_the_sudoers_as_a_whole_are_valid(host: Host) -> None:
+    assert host.run("visudo --check").rc == 0
+    assert oct(host.file("/etc/sudoers.d/60-flotilla").mode) == "0o440"

@@ -1,0 +1,159 @@
+"""An app of two colours behind the edge: its routes, its switch, its traces."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+
+import pytest
+from testinfra.host import Host
+
+from .conftest import DIRECTORY, App, Edge, Reply
+
+PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.fixture(autouse=True)
+def blue(app: App) -> None:
+    app.switch("blue")
+
+
+def test_the_flag_alone_decides_the_colour(edge: Edge, app: App) -> None:
+    seen = []
+    for colour in ("green", "blue", "green"):
+        app.switch(colour)
+        seen.append((edge.ask("/api/x").json["colour"], edge.ask("/").header("X-Flotilla-Release")))
+    assert seen == [(colour, f"release-of-{colour}") for colour in ("green", "blue", "green")]
+
+
+def test_a_service_learns_who_asks_and_how(edge: Edge) -> None:
+    told = edge.ask("/api/x?y=%2Fz", headers={"X-Forwarded-For": "192.0.2.66", "X-Request-ID": "chosen"})
+    assert told.json["uri"] == "/x?y=%2Fz"
+    assert told.json["host"] == "notes.example.com"
+    assert told.json["scheme"] == "https"
+    assert told.json["client"] != "192.0.2.66" and "," not in told.json["client"]
+    assert told.json["request_id"] == told.header("X-Request-ID") != "chosen"
+
+
+@pytest.mark.parametrize("path", ["/missing/page", "/forbidden"])
+def test_a_page_that_the_app_draws_itself_gets_the_index(edge: Edge, path: str) -> None:
+    answer = edge.ask(path, headers=PAGE)
+    assert (answer.status, answer.body) == (200, b"index of blue")
+    assert answer.header("Cache-Control") == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "method"),
+    [("/missing.png", {"Accept": "image/*"}, "GET"), ("/api/missing", PAGE, "GET"), ("/missing", PAGE, "POST")],
+)
+def test_what_is_no_page_stays_missing(edge: Edge, path: str, headers: dict[str, str], method: str) -> None:
+    assert edge.ask(path, method, headers).status == 404
+
+
+def test_cache_rules(edge: Edge) -> None:
+    assert edge.ask("/data.json").header("Cache-Control") == "public, max-age=3600"
+    assert edge.ask("/api/x").header("Cache-Control") == "no-store"
+    assert edge.ask("/cached").header("Cache-Control") == "max-age=7"
+
+
+def test_an_app_keeps_its_own_header(edge: Edge) -> None:
+    assert edge.ask("/framed").header("X-Frame-Options") == "DENY"
+
+
+def test_answers_are_compressed(edge: Edge) -> None:
+    answer = edge.ask("/large", headers={"Accept-Encoding": "gzip"})
+    assert answer.header("Content-Encoding") == "gzip" and len(answer.body) < 500
+
+
+def preflight(edge: Edge, origin: str) -> Reply:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-token"}
+    return edge.ask("/api/x", "OPTIONS", asked)
+
+
+def test_a_listed_origin_may_call(edge: Edge) -> None:
+    allowed = preflight(edge, "https://www.example.com")
+    assert allowed.status == 204
+    assert allowed.header("Access-Control-Allow-Origin") == "https://www.example.com"
+    assert "PUT" in (allowed.header("Access-Control-Allow-Methods") or "")
+    assert allowed.header("Access-Control-Allow-Headers") == "x-token"
+    called = edge.ask("/api/x", headers={"Origin": "https://www.example.com"})
+    assert called.header("Access-Control-Allow-Origin") == "https://www.example.com"
+
+
+def test_another_origin_may_not(edge: Edge) -> None:
+    refused = preflight(edge, "https://evil.example.com")
+    assert refused.status == 403
+    assert refused.header("Access-Control-Allow-Origin") is None
+
+
+def test_uploads_have_a_limit(edge: Edge) -> None:
+    assert edge.ask("/api/x", "POST", body=b"x" * 900_000).status == 200
+    # Announced only: the edge answers before it reads.
+    assert edge.ask("/api/x", "POST", {"Content-Length": "2000000"}).status == 413
+
+
+def test_the_access_log_tells_time_release_and_colour(host: Host, edge: Edge) -> None:
+    asked = edge.ask("/api/traced?token=secret").header("X-Request-ID")
+    lines = host.file(f"{DIRECTORY}/logs/access.log").content_string.splitlines()
+    (entry,) = [entry for entry in map(json.loads, lines) if entry["request_id"] == asked]
+    assert entry["uri"] == "/api/traced" and "secret" not in json.dumps(entry)
+    assert (entry["status"], entry["method"], entry["app"]) == (200, "GET", "notes")
+    assert (entry["colour"], entry["release"]) == ("blue", "release-of-blue")
+    assert 0 <= entry["request_seconds"] < 5 and float(entry["upstream_seconds"]) < 5
+    assert abs(entry["msec"] - time.time()) < 60
+
+
+def test_without_its_router_a_page_says_so(host: Host, edge: Edge, app: App) -> None:
+    host.run_expect([0], "docker stop notes-router-green")
+    app.switch("green")
+    answer = edge.ask("/")
+    assert answer.status in (502, 504) and b"We will be back in a moment" in answer.body
+    app.switch("blue")
+    host.run_expect([0], "docker start notes-router-green")
+    assert edge.ask("/").status == 200
+
+
+def test_switching_under_load_loses_nothing(edge: Edge, app: App) -> None:
+    """Kept and new connections, POST, and answers that take longer than several switches."""
+    lost: list[str] = []
+    served: Counter[tuple[str, str]] = Counter()
+    lock = threading.Lock()
+
+    def load(kind: str, count: int) -> None:
+        kept = edge.connect()
+        for number in range(count):
+            try:
+                if kind == "new":
+                    answer = edge.ask(f"/api/{number}")
+                elif kind == "post":
+                    answer = edge.ask(f"/api/{number}", "POST", body=b"x" * 2000, connection=kept)
+                else:
+                    answer = edge.ask("/api/slow" if kind == "slow" else f"/api/{number}", connection=kept)
+                with lock:
+                    served[kind, answer.json["colour"]] += 1
+                    if answer.status != 200:
+                        lost.append(f"{kind}: {answer.status}")
+            except (OSError, ValueError) as error:
+                lost.append(f"{kind}: {error!r}")
+                kept = edge.connect()
+            time.sleep(0.005)
+
+    plan = [("kept", 600)] * 3 + [("post", 400)] * 2 + [("new", 200)] * 2 + [("slow", 3)] * 3
+    threads = [threading.Thread(target=load, args=entry) for entry in plan]
+    for thread in threads:
+        thread.start()
+    switches = 0
+    deadline = time.monotonic() + 90
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+        app.switch("green" if switches % 2 == 0 else "blue")
+        switches += 1
+        time.sleep(0.7)
+    for thread in threads:
+        thread.join(timeout=30)
+
+    assert lost == []
+    assert sum(served.values()) == sum(count for _, count in plan)
+    assert switches >= 6
+    assert {kind for kind, colour in served if colour == "green"} == {"kept", "post", "new", "slow"}

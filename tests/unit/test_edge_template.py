@@ -1,0 +1,119 @@
+"""roles/nginx/templates/nginx.conf.j2: the edge's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.nginx_rendering import Block, parse, render_edge
+
+NOTES: dict[str, Any] = {"name": "notes", "domains": ["notes.example.com", "www.example.com"]}
+WIKI: dict[str, Any] = {"name": "my-wiki", "domains": ["wiki.example.com"], "upload_limit_mb": 3, "rate_limit_rps": 0}
+
+
+def edge(**variables: Any) -> Block:
+    return parse(render_edge(**{"nginx_apps": [NOTES, WIKI], **variables}))
+
+
+def servers(config: Block, listen: str) -> list[Block]:
+    return [block for block in config.walk() if block.name == "server" and block.values("listen")[0].startswith(listen)]
+
+
+def https(config: Block, name: str) -> Block:
+    (found,) = [server for server in servers(config, "8443 ssl") if name in server.values("server_name")[0].split()]
+    return found
+
+
+def test_the_live_colour_is_a_file_and_not_a_reload() -> None:
+    server = https(edge(), "wiki.example.com")
+    assert "$live my-wiki-router-blue" in server.values("set")
+    assert server.find("if (-f /etc/flotilla/live/my-wiki/green)").lines == ["set $live my-wiki-router-green"]
+    place = server.find("location /")
+    assert place.find("if (!-f /etc/flotilla/live/my-wiki/deployed)").lines == ["return 503"]
+    assert place.values("proxy_pass") == ["http://$live:8080"]
+    assert "open_file_cache" not in render_edge(nginx_apps=[NOTES]).replace("No open_file_cache", "")
+
+
+def test_nothing_may_delay_a_request_between_the_choice_of_its_colour_and_the_router() -> None:
+    config = edge()
+    http = config.find("http")
+    assert http.values("proxy_request_buffering") == ["off"]
+    assert http.values("proxy_next_upstream") == ["off"]
+    assert http.values("resolver") == ["127.0.0.11 valid=1s ipv6=off"]
+    assert https(config, "notes.example.com").values("limit_req") == ["zone=rate-notes burst=100 nodelay"]
+
+
+def test_http_only_redirects() -> None:
+    config = edge(nginx_https_port=8443)
+    redirects = [server for server in servers(config, "8080") if server.values("return") != ["444"]]
+    assert [server.values("return") for server in redirects] == [["308 https://$host:8443$request_uri"]] * 2
+    assert "308 https://$host$request_uri" in render_edge(nginx_apps=[NOTES])
+
+
+def test_unknown_names_are_refused() -> None:
+    config = edge()
+    assert servers(config, "8080 default_server")[0].values("return") == ["444"]
+    refused = servers(config, "8443 ssl default_server")[0]
+    assert refused.values("ssl_reject_handshake") == ["on"]
+    assert refused.values("return") == ["421"]
+
+
+def test_an_address_among_the_names_needs_a_certificate_for_clients_without_a_server_name() -> None:
+    config = edge(nginx_extra_names=["127.0.0.1", "::1", "localhost"])
+    assert servers(config, "8443 ssl default_server")[0].values("ssl_certificate") == [
+        "/etc/flotilla/certs/selfsigned/tls.crt"
+    ]
+    assert https(config, "notes.example.com").values("server_name") == [
+        "notes.example.com www.example.com 127.0.0.1 [::1] localhost"
+    ]
+
+
+def test_a_header_is_added_only_where_the_app_has_none() -> None:
+    config = edge(nginx_security_headers={"X-Frame-Options": "DENY"})
+    assert config.find("map $upstream_http_x_frame_options $header_my_wiki_1").lines == ['default ""', '"" "DENY"']
+    assert "X-Frame-Options $header_my_wiki_1 always" in https(config, "wiki.example.com").values("add_header")
+
+
+def test_headers_stand_in_one_place_so_that_none_is_lost() -> None:
+    for block in edge().walk():
+        if block.name.startswith(("location", "if")):
+            assert not block.values("add_header")
+
+
+@pytest.mark.parametrize(
+    ("hsts", "expected"), [("max-age=60", ['Strict-Transport-Security "max-age=60" always']), ("", [])]
+)
+def test_hsts(hsts: str, expected: list[str]) -> None:
+    headers = https(edge(nginx_hsts=hsts), "notes.example.com").values("add_header")
+    assert [header for header in headers if header.startswith("Strict")] == expected
+
+
+def test_limits_are_the_apps_own() -> None:
+    config = edge()
+    assert https(config, "notes.example.com").values("client_max_body_size") == ["25m"]
+    assert https(config, "wiki.example.com").values("client_max_body_size") == ["3m"]
+    assert config.find("http").values("limit_req_zone") == ["$rate_key zone=rate-notes:4m rate=50r/s"]
+    assert not https(config, "wiki.example.com").values("limit_req")
+
+
+def test_no_proxy_is_believed_unless_it_is_named() -> None:
+    assert not edge().find("http").values("set_real_ip_from")
+    assert edge(nginx_trusted_proxies=["10.0.0.2"]).find("http").values("set_real_ip_from") == ["10.0.0.2"]
+    assert "X-Forwarded-For $remote_addr" in edge().find("http").values("proxy_set_header")
+
+
+def test_the_release_is_for_the_hosts_own_probes() -> None:
+    assert edge().find("map $probe $shown_release").lines == ['default ""', "1 $upstream_http_x_flotilla_release"]
+    assert edge(nginx_expose_release=True).find("map $host $shown_release").lines == [
+        "default $upstream_http_x_flotilla_release"
+    ]
+
+
+def test_only_current_versions_of_tls() -> None:
+    assert edge().find("http").values("ssl_protocols") == ["TLSv1.2 TLSv1.3"]
+
+
+def test_an_edge_without_apps_still_refuses() -> None:
+    config = edge(nginx_apps=[])
+    assert len(servers(config, "8443 ssl")) == 1

@@ -1,0 +1,86 @@
+"""Image references, and the tags that keep a release's images on a host."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from flotilla.resolve.images import Reference, keep_tag, parse
+from hypothesis import given
+from hypothesis import strategies as st
+
+DIGEST = f"sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nginx", Reference("nginx", "", "")),
+        ("nginx:1.26", Reference("nginx", "1.26", "")),
+        (f"nginx@{DIGEST}", Reference("nginx", "", DIGEST)),
+        (f"nginx:1.26@{DIGEST}", Reference("nginx", "1.26", DIGEST)),
+        ("registry.example.com:5000/team/app", Reference("registry.example.com:5000/team/app", "", "")),
+        ("localhost:5000/app:x_1", Reference("localhost:5000/app", "x_1", "")),
+        ("[::1]:5000/app:1", Reference("[::1]:5000/app", "1", "")),
+        ("a/b__c/d--e.f:1", Reference("a/b__c/d--e.f", "1", "")),
+    ],
+)
+def test_a_reference_is_taken_apart(text: str, expected: Reference) -> None:
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "app:", "app:a b", "App:1", "a//b", "-a", "app@sha256:12", f"app:{'x' * 129}", "a:1\n"]
+)
+def test_what_is_no_reference(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "moving"),
+    [("app", True), ("app:latest", True), ("app:1", False), (f"app@{DIGEST}", False), (f"app:latest@{DIGEST}", False)],
+)
+def test_a_moving_image_is_one_that_may_change(text: str, moving: bool) -> None:
+    reference = parse(text)
+    assert reference and reference.moving is moving
+
+
+@pytest.mark.parametrize(
+    ("text", "owns"),
+    [
+        ("postgres:17", True),
+        ("registry.example.com/mirror/postgres:17", True),
+        ("bitnami/redis:7", True),
+        ("team/postgres-exporter:1", False),
+        ("nginx:1", False),
+    ],
+)
+def test_a_well_known_database_is_known_by_the_last_part_of_its_name(text: str, owns: bool) -> None:
+    reference = parse(text)
+    assert reference and reference.owns_data is owns
+
+
+def test_the_keep_tag_names_app_service_and_release() -> None:
+    assert keep_tag("notes", "api", "20260102T030405Z-1.0.0") == "flotilla/notes-api:20260102T030405Z-1.0.0"
+
+
+@pytest.mark.parametrize("version", ["1.0+build", "1.0_build", "feature/x", "x" * 300, "y" * 128, "-", ""])
+def test_the_keep_tag_is_legal_for_any_release(version: str) -> None:
+    reference = parse(keep_tag("notes", "api", f"20260102T030405Z-{version}"))
+    assert reference and reference.name == "flotilla/notes-api"
+
+
+_services = st.from_regex(re.compile(r"[A-Za-z0-9._-]{1,40}"), fullmatch=True)
+
+
+@given(st.lists(st.tuples(_services, st.text(max_size=60)), min_size=2, max_size=2, unique=True))
+def test_two_keep_tags_never_meet(pairs: list[tuple[str, str]]) -> None:
+    first, second = (keep_tag("notes", service, release) for service, release in pairs)
+    assert first != second
+    assert parse(first) and parse(second)
+
+
+@given(st.text(alphabet="ab_-./:@", max_size=80))
+def test_parsing_any_text_ends(text: str) -> None:
+    reference = parse(text)
+    assert reference is None or text.startswith(reference.name)

@@ -1,0 +1,111 @@
+"""Releases, secrets and bundles on a host's disk."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from flotilla.store import Release, Standing, Store, digest_of_files, unpack
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "notes")
+    store.create()
+    return store
+
+
+def add(store: Store, name: str, standing: Standing) -> None:
+    store.directory(name).mkdir()
+    store.write(Release(name, "1", "f", f"secrets-{name}", {"api": "a@sha256:1"}, standing))
+
+
+def test_a_record_survives_the_disk(store: Store) -> None:
+    add(store, "r1", Standing.PROVEN)
+    assert store.read("r1") == Release("r1", "1", "f", "secrets-r1", {"api": "a@sha256:1"}, Standing.PROVEN)
+
+
+def test_pruning_counts_proven_releases_only(store: Store) -> None:
+    for name, standing in (
+        ("r1", Standing.PROVEN),
+        ("r2", Standing.PROVEN),
+        ("r3", Standing.REFUSED),
+        ("r4", Standing.PROVEN),
+        ("r5", Standing.REVERTED),
+        ("r6", Standing.LIVE),
+    ):
+        add(store, name, standing)
+    assert [record.id for record in store.prunable(2, ["r6"])] == ["r1", "r2", "r3", "r5"]
+
+
+def test_the_live_release_is_never_pruned(store: Store) -> None:
+    add(store, "r1", Standing.LIVE)
+    assert store.prunable(0, ["r1"]) == []
+
+
+def test_secret_versions_follow_the_values_and_tell_nothing(store: Store) -> None:
+    first = store.secrets_version({"a": "hunter2"})
+    assert first == store.secrets_version({"a": "hunter2"})
+    assert first != store.secrets_version({"a": "hunter3"})
+    other = Store(store.base.parent / "other")
+    other.create()
+    assert other.secrets_version({"a": "hunter2"}) != first
+
+
+def test_secret_files_are_private(store: Store) -> None:
+    store.write_secrets("v1", {"password": "pa$$ 'word'"}, {})
+    path = store.secrets_directory("v1") / "password"
+    assert path.read_text() == "pa$$ 'word'"
+    assert path.stat().st_mode & 0o777 == 0o400
+
+
+def test_unused_secret_versions_go(store: Store) -> None:
+    add(store, "r1", Standing.LIVE)
+    store.write_secrets("secrets-r1", {"a": "1"}, {})
+    store.write_secrets("secrets-r0", {"a": "0"}, {})
+    store.prune_secrets()
+    assert not store.secrets_directory("secrets-r0").exists()
+    assert store.secrets_directory("secrets-r1").exists()
+
+
+def bundle(*members: tuple[tarfile.TarInfo, bytes]) -> str:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for info, content in members:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_a_bundle_is_unpacked(tmp_path: Path) -> None:
+    unpack(bundle((tarfile.TarInfo("ui/index.html"), b"hello")), tmp_path / "source")
+    assert (tmp_path / "source/ui/index.html").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil"])
+def test_a_bundle_cannot_write_outside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="not a plain file below it"):
+        unpack(bundle((tarfile.TarInfo(name), b"x")), tmp_path / "source")
+
+
+def test_a_bundle_holds_no_links(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/shadow"
+    with pytest.raises(ValueError, match="not a plain file"):
+        unpack(bundle((link, b"")), tmp_path / "source")
+
+
+def test_the_digest_of_files_follows_names_contents_and_modes(tmp_path: Path) -> None:
+    tree = tmp_path / "ui"
+    tree.mkdir()
+    (tree / "a").write_text("1")
+    first = digest_of_files([tree])
+    assert digest_of_files([tree]) == first
+    (tree / "a").chmod(0o755)
+    second = digest_of_files([tree])
+    (tree / "a").rename(tree / "b")
+    third = digest_of_files([tree])
+    assert len({first, second, third}) == 3

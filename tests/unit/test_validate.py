@@ -1,0 +1,119 @@
+"""The controller's checks and the secrets' playbooks, run by Ansible over the inventories that ship."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ansible(program: str, *arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    settings = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=os.environ | settings)
+
+
+PLAY = """
+- name: Validate
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Validate
+      flotilla_validate:
+      run_once: true
+    - name: Stamp
+      ansible.builtin.debug:
+        msg: "stamp={{ lookup('flotilla_stamp') }}"
+"""
+OVERLAY = """
+base_deploy_authorized_keys: [ssh-ed25519 AAAA test]
+vault_registry_password: given
+"""
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Path:
+    """An inventory of the lab's kind over staging: its secrets are its own, and nothing is written elsewhere."""
+    directory = tmp_path / "staging"
+    (directory / "group_vars/all").mkdir(parents=True)
+    (directory / "hosts.yml").write_text("all: {hosts: {staging-1: {ansible_host: 127.0.0.1}}}\n")
+    (directory / "group_vars/all/overlay.yml").write_text(OVERLAY)
+    (directory / ".vault-password").write_text("password of the test\n")
+    (directory / ".vault-password").chmod(0o600)
+    (tmp_path / "play.yml").write_text(PLAY)
+    return directory
+
+
+def play(name: str | Path, overlay: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return ansible("ansible-playbook", str(name), "-i", "inventories/staging", "-i", str(overlay), *arguments)
+
+
+def test_from_no_secrets_to_a_valid_inventory(overlay: Path) -> None:
+    without = play(overlay.parent / "play.yml", overlay)
+    assert without.returncode != 0
+    assert "`vault_redis_password` has no value" in without.stdout + without.stderr
+    assert (
+        f"Next: ansible-playbook playbooks/secrets.yml -i inventories/staging -i {overlay}"
+        in without.stdout + without.stderr
+    )
+
+    made = play("playbooks/secrets.yml", overlay)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert (overlay / "vault.yml").read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;staging")
+    assert "changed=0" in play("playbooks/secrets.yml", overlay).stdout
+
+    first, second = (
+        play(overlay.parent / "play.yml", overlay),
+        play(overlay.parent / "play.yml", overlay, "-e", "version=2"),
+    )
+    assert first.returncode == 0, first.stdout + first.stderr
+    stamps = [line for run in (first, second) for line in run.stdout.splitlines() if "stamp=" in line]
+    assert len(stamps) == 2
+    assert len(set(stamps)) == 1
+
+    rotated = play("playbooks/rekey.yml", overlay)
+    assert rotated.returncode == 0, rotated.stdout + rotated.stderr
+    assert (overlay / ".vault-password").read_text() != "password of the test\n"
+    assert play(overlay.parent / "play.yml", overlay).returncode == 0
+
+    (overlay / ".vault-password").write_text("another\n")
+    wrong = play(overlay.parent / "play.yml", overlay)
+    assert wrong.returncode != 0
+    assert "does not open it. Next: put the right one there" in wrong.stdout + wrong.stderr
+
+
+def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) -> None:
+    (overlay / "vault.yml").unlink(missing_ok=True)
+    assert play("playbooks/secrets.yml", overlay).returncode == 0
+    (overlay / "group_vars/all/wrong.yml").write_text(
+        "postgres_memroy_mb: 1\nbase_swap_mb: lots\nredis_version: 99\ndocker_source: somewhere\n"
+        "apps:\n  - name: notes\n    source: compose/app\n    environment: {COMPOSE_FILE: x}\n    routes:\n"
+        "      - {path: /, service: ui, port: 8080}\n      - {path: /, service: uii, port: 8080}\n"
+    )
+    run = play(overlay.parent / "play.yml", overlay, "-e", "vesion=1", "-e", "version=latest")
+    text = run.stdout + run.stderr
+    assert run.returncode != 0
+    for expected in (
+        f"{overlay}/group_vars/all/wrong.yml:1: postgres_memroy_mb: is not a variable of the role `postgres`",
+        f"{overlay}/group_vars/all/wrong.yml:2: base_swap_mb: is not what it should be",
+        f"{overlay}/group_vars/all/wrong.yml:4: docker_source: is not what it should be",
+        f"{overlay}/group_vars/all/wrong.yml:9: apps[notes].routes[1].path: / is the path of apps[notes].routes[0] too",
+        "apps[notes].environment.COMPOSE_FILE",
+        "`uii`",
+        "command line: vesion: is not known (did you mean `version`?)",
+        "command line: version: `latest` is forbidden",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_the_inventories_that_ship_can_be_read(environment: str) -> None:
+    run = ansible("ansible-inventory", "-i", f"inventories/{environment}", "--list")
+    assert run.returncode == 0
+    assert f'"environment_name": "{environment}"' in run.stdout
+    assert "WARNING" not in run.stderr.replace("DEPRECATION WARNING", "")
