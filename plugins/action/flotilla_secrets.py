@@ -64,7 +64,9 @@ class ActionModule(ActionBase):
             if args["state"] == "rekeyed":
                 return self._rekey(vault)
             asked = set(variables.get("environment_given_secrets", []))
-            return self._complete(vault, directories, args["values"], asked)
+            # Ansible's own strings remember where they come from; YAML writes plain ones only.
+            given = {str(name): str(value) for name, value in args["values"].items()}
+            return self._complete(vault, directories, given, asked)
         except VaultError as problem:
             raise AnsibleActionFail(str(problem)) from None
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,7 @@ class ActionModule(ActionBase):
             problems += wrong
         if problems:
             return {"failed": True, "changed": False, "msg": f"nothing was touched:\n{report(problems)}"}
-        return {"changed": False, "apps": apps, "started": started}
+        return {"changed": False, "apps": apps, "started": started, "actor": getpass.getuser()}
 
 
 class Check:

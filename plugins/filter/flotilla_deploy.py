@@ -32,6 +32,15 @@ def changes(hostvars: Mapping[str, Any], hosts: Sequence[str]) -> bool:
     return False
 
 
+def outcome(hostvars: Mapping[str, Any], hosts: Sequence[str], app: Mapping[str, Any], changed: bool) -> str:
+    """The last line of a deploy: what serves on which host, and since when it is so."""
+    if not changed:
+        return f"{app['name']} {app['version']}: nothing to do, it serves on {', '.join(hosts)}"
+    live = {host: hostvars[host]["app_finished"].get("live") or {} for host in hosts}
+    parts = [f"{host} ({slot.get('colour', 'check mode')})" for host, slot in live.items()]
+    return f"{app['name']} {app['version']}: deployed, serves on {', '.join(parts)}"
+
+
 def batches(hosts: Sequence[str]) -> list[list[str]]:
     """One host first (the canary), then the rest together."""
     return [list(part) for part in (hosts[:1], hosts[1:]) if part]
@@ -57,6 +66,7 @@ class FilterModule:
         return {
             "flotilla_explain": explain,
             "flotilla_changes": changes,
+            "flotilla_outcome": outcome,
             "flotilla_batches": batches,
             "flotilla_colour_networks": colour_networks,
             "flotilla_stack_memory": stack_memory,

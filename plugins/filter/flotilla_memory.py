@@ -7,7 +7,7 @@ Sources of the numbers:
 - effective_cache_size, three quarters; work_mem from what shared_buffers leaves, shared by three sorts in each
   connection and worker; maintenance_work_mem, a sixteenth and at most 2 GB: PGTune (le0pard/pgtune, web profile).
 - max_connections, one for each 9,531,392 bytes: Amazon RDS, "Maximum number of database connections"; at most 400,
-  because beyond that a connection pooler serves better.
+  because beyond that a connection pooler serves better, and no more than the container's limit of processes allows.
 - shm_size, a quarter: parallel queries put their hash tables into /dev/shm, and Docker's default of 64 MB makes them
   fail with "could not resize shared memory segment".
 - maxmemory, three quarters: Amazon ElastiCache reserves 25 % by default (reserved-memory-percent) for buffers,
@@ -26,6 +26,7 @@ POSTGRES_MIN_MB = 128
 POSTGRES_BYTES_PER_CONNECTION = 9_531_392
 POSTGRES_MIN_CONNECTIONS = 20
 POSTGRES_MAX_CONNECTIONS = 400
+POSTGRES_OTHER_PROCESSES = 32  # its own (6), vacuums (3), workers (8), WAL senders (10), a few of an administrator
 POSTGRES_WORKERS = 8  # max_worker_processes, PostgreSQL's default
 POSTGRES_SORTS = 3
 POSTGRES_MAX_MAINTENANCE_MB = 2048
@@ -48,7 +49,7 @@ options:
 """
 
 EXAMPLES = r"""
-settings: "{{ 512 | flotilla_postgres_memory }}"
+settings: "{{ 512 | flotilla_postgres_memory(max_connections=0, pids=200) }}"
 maxmemory: "{{ 256 | flotilla_redis_maxmemory(percent=75) }}"
 """
 
@@ -75,14 +76,22 @@ def checked(memory_mb: int, minimum: int, variable: str) -> int:
     return memory
 
 
-def flotilla_postgres_memory(memory_mb: int, max_connections: int = 0) -> dict[str, str | int]:
-    """Return PostgreSQL's memory settings for a limit of memory_mb MiB.
+def flotilla_postgres_memory(memory_mb: int, max_connections: int, pids: int) -> dict[str, str | int]:
+    """Return PostgreSQL's memory settings for a limit of memory_mb MiB and pids processes.
 
     max_connections: as asked for; 0 derives it too. work_mem shrinks as connections grow.
     """
     memory = checked(memory_mb, POSTGRES_MIN_MB, "postgres_memory_mb")
+    possible = int(pids) - POSTGRES_OTHER_PROCESSES
+    needed = int(max_connections) or POSTGRES_MIN_CONNECTIONS
+    if possible < needed:
+        raise AnsibleFilterError(
+            f"postgres_pids is {pids}: {needed} connections need at least {needed + POSTGRES_OTHER_PROCESSES}"
+        )
     connections = int(max_connections) or clamp(
-        memory * MIB // POSTGRES_BYTES_PER_CONNECTION, POSTGRES_MIN_CONNECTIONS, POSTGRES_MAX_CONNECTIONS
+        memory * MIB // POSTGRES_BYTES_PER_CONNECTION,
+        POSTGRES_MIN_CONNECTIONS,
+        min(POSTGRES_MAX_CONNECTIONS, possible),
     )
     shared_buffers = memory // 4
     work_mem_kb = (memory - shared_buffers) * 1024 // ((connections + POSTGRES_WORKERS) * POSTGRES_SORTS)

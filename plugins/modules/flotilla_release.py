@@ -1,19 +1,22 @@
 #!/usr/bin/python
-"""Ansible module: one phase of a deploy of one app on one host."""
+"""Ansible module: one phase of a deploy of one app on one rollout."""
 
 from __future__ import annotations
 
+import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flotilla.release import RELEASE_ERRORS, BusyError, Host, exclusive
+from ansible.module_utils.flotilla.engine import Engine
+from ansible.module_utils.flotilla.release import RELEASE_ERRORS, Rollout
 from ansible.module_utils.flotilla.settings import parse
+from ansible.module_utils.flotilla.site import BusyError, Site, exclusive
 
 DOCUMENTATION = r"""
 module: flotilla_release
 short_description: Run one phase of a deploy on a host
 description:
-  - Runs one phase of the two-phase deploy of one app on one host.
+  - Runs one phase of the two-phase deploy of one app on one rollout.
   - A phase that could not do its work is reported as a value (RV(ok) is false), not as a failed task, so that
     a play can judge all hosts together and abort them together. The module fails only on wrong arguments.
   - Every phase is safe to run again.
@@ -73,7 +76,7 @@ options:
     type: int
     default: 0
   https_port:
-    description: The edge's HTTPS port on the host.
+    description: The edge's HTTPS port on the rollout.
     type: int
     default: 443
   actor:
@@ -109,7 +112,7 @@ explanation:
   type: str
   returned: when not ok
 seconds:
-  description: How long the phase took on the host.
+  description: How long the phase took on the rollout.
   type: float
   returned: always
 live:
@@ -119,6 +122,8 @@ live:
 """
 
 READ_ONLY = ("admit", "status")
+# What admit says of a host that has no engine yet, because its provisioning is a rehearsal too.
+REHEARSED = {"live_images": {}, "unfinished": "", "matches": False, "digests": {}, "images": {}, "notes": []}
 
 
 def main() -> None:
@@ -159,17 +164,21 @@ def main() -> None:
     began = time.monotonic()
     if module.check_mode and params["phase"] not in READ_ONLY:
         module.exit_json(changed=True, ok=True, seconds=0.0, msg=f"would run {params['phase']}")
+    if module.check_mode and params["phase"] == "admit" and shutil.which("docker") is None:
+        module.exit_json(changed=False, ok=True, seconds=0.0, msg="nothing to ask here yet", **REHEARSED)
     settings = parse(params)
-    host = Host(settings)
+    rollout = Rollout(Site(settings, Engine()))
     try:
         with exclusive(settings):
             match params["phase"]:
                 case "admit":
-                    answer = host.admit(params["bundle"], params["router_config"], find_digests=params["find_digests"])
+                    answer = rollout.admit(
+                        params["bundle"], params["router_config"], find_digests=params["find_digests"]
+                    )
                 case "recover":
-                    answer = host.recover()
+                    answer = rollout.recover()
                 case "prepare":
-                    answer = host.prepare(
+                    answer = rollout.prepare(
                         params["release"],
                         params["bundle"],
                         params["router_config"],
@@ -177,13 +186,13 @@ def main() -> None:
                         migrate=params["migrate"],
                     )
                 case "commit":
-                    answer = host.commit()
+                    answer = rollout.commit()
                 case "abort":
-                    answer = host.abort(params["reason"])
+                    answer = rollout.abort(params["reason"])
                 case "finish":
-                    answer = host.finish(actor=params["actor"], started=params["started"] or time.time())
+                    answer = rollout.finish(actor=params["actor"], started=params["started"] or time.time())
                 case _:
-                    answer = host.status()
+                    answer = rollout.status()
     except (*RELEASE_ERRORS, BusyError) as error:
         module.exit_json(changed=False, ok=False, explanation=str(error), seconds=round(time.monotonic() - began, 2))
     module.exit_json(ok=True, seconds=round(time.monotonic() - began, 2), **{"changed": False, **answer})

@@ -52,4 +52,8 @@ started:
   description: When the checks began, in seconds since 1970. A release's id is made of it.
   returned: success
   type: float
+actor:
+  description: The login name of who runs Ansible, for the history.
+  returned: success
+  type: str
 """

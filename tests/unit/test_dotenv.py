@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import shlex
 import subprocess
-from pathlib import Path
+import tarfile
 
 import pytest
 from flotilla import dotenv
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 KEYS = st.from_regex(dotenv.KEY, fullmatch=True).filter(
@@ -89,14 +91,30 @@ def test_text_that_no_environment_carries_is_refused_without_being_shown(value: 
 
 
 @pytest.mark.compose
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None)
 @given(st.lists(TEXTS | AWKWARD, min_size=100, max_size=200))
-def test_compose_itself_reads_every_value_back(tmp_path: Path, texts: list[str]) -> None:
+def test_compose_itself_reads_every_value_back(texts: list[str]) -> None:
+    """FLOTILLA_COMPOSE_PREFIX puts a command before it, such as `docker exec -i <droplet>`."""
     names = [f"V{index}" for index in range(len(texts))]
-    environment = {name: f"${{{name}}}" for name in names}
-    (tmp_path / "compose.json").write_text(json.dumps({"services": {"a": {"image": "a", "environment": environment}}}))
-    (tmp_path / ".env").write_text(dotenv.dump(dict(zip(names, texts, strict=True))), encoding="utf-8", newline="")
-    command = ["docker", "compose", "-f", "compose.json", "-p", "a", "config", "--format", "json"]
-    run = subprocess.run(command, cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, check=True)
+    service = {"image": "a", "environment": {name: f"${{{name}}}" for name in names}}
+    files = {
+        "compose.yaml": json.dumps({"services": {"a": service}}),
+        ".env": dotenv.dump(dict(zip(names, texts, strict=True))),
+    }
+    script = 'cd "$(mktemp -d)" && tar x && docker compose -p a config --format json && rm -r "$PWD"'
+    command = [*shlex.split(os.environ.get("FLOTILLA_COMPOSE_PREFIX", "")), "sh", "-c", script]
+    run = subprocess.run(command, input=archive(files), capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr.decode()
     read = json.loads(run.stdout)["services"]["a"]["environment"]
     assert [read[name].replace("$$", "$") for name in names] == texts
+
+
+def archive(files: dict[str, str]) -> bytes:
+    """Return files, text by name, as a tar."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()

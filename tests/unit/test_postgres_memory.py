@@ -34,7 +34,7 @@ def kilobytes(setting: str | int) -> int:
 def test_the_sizes_of_the_plans(
     memory_mb: int, connections: int, shared: str, cache: str, work: str, maintenance: str
 ) -> None:
-    assert flotilla_postgres_memory(memory_mb) == {
+    assert flotilla_postgres_memory(memory_mb, 0, 500) == {
         "max_connections": connections,
         "shared_buffers": shared,
         "effective_cache_size": cache,
@@ -45,7 +45,7 @@ def test_the_sizes_of_the_plans(
 
 @given(st.integers(128, 512 * 1024), st.just(0) | st.integers(20, 1000))
 def test_one_sort_in_each_connection_and_every_vacuum_fit_together(memory_mb: int, connections: int) -> None:
-    settings = flotilla_postgres_memory(memory_mb, connections)
+    settings = flotilla_postgres_memory(memory_mb, connections, 2000)
     used = (
         kilobytes(settings["shared_buffers"])
         + int(settings["max_connections"]) * kilobytes(settings["work_mem"])
@@ -56,8 +56,19 @@ def test_one_sort_in_each_connection_and_every_vacuum_fit_together(memory_mb: in
 
 @given(st.integers(128, 512 * 1024), st.integers(20, 500))
 def test_more_connections_never_get_more_memory_each(memory_mb: int, connections: int) -> None:
-    few, many = (flotilla_postgres_memory(memory_mb, count) for count in (connections, connections * 2))
+    few, many = (flotilla_postgres_memory(memory_mb, count, 2000) for count in (connections, connections * 2))
     assert kilobytes(many["work_mem"]) <= kilobytes(few["work_mem"])
+
+
+@given(st.integers(128, 512 * 1024), st.integers(52, 1000))
+def test_every_derived_connection_gets_its_process(memory_mb: int, pids: int) -> None:
+    assert int(flotilla_postgres_memory(memory_mb, 0, pids)["max_connections"]) + 32 <= pids
+
+
+@pytest.mark.parametrize(("connections", "pids"), [(0, 51), (100, 131)])
+def test_too_few_processes_for_the_connections_are_refused(connections: int, pids: int) -> None:
+    with pytest.raises(AnsibleFilterError, match="postgres_pids"):
+        flotilla_postgres_memory(512, connections, pids)
 
 
 @pytest.mark.parametrize(("memory_mb", "shm_mb"), [(128, 64), (512, 128), (2048, 512)])
@@ -73,7 +84,7 @@ def test_redis_leaves_a_quarter_for_buffers(memory_mb: int) -> None:
 @pytest.mark.parametrize("memory", [127, 0, -1, "lots", None])
 def test_too_little_memory_is_refused_by_the_variables_name(memory: int) -> None:
     with pytest.raises(AnsibleFilterError, match="postgres_memory_mb"):
-        flotilla_postgres_memory(memory)
+        flotilla_postgres_memory(memory, 0, 200)
 
 
 @pytest.mark.parametrize("percent", [0, 9, 91, 100])

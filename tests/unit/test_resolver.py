@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flotilla.resolve import (
     ROUTER,
-    ComposeProblems,
+    ComposeFileError,
     Context,
     Copy,
     Limits,
@@ -51,7 +51,7 @@ def run(what: dict[str, Any], **changes: Any) -> Resolved:
 
 def refused(what: dict[str, Any], **changes: Any) -> dict[str, str]:
     """The problems of a file: variable → the whole message."""
-    with pytest.raises(ComposeProblems) as error:
+    with pytest.raises(ComposeFileError) as error:
         run(what, **changes)
     return {problem.variable: str(problem) for problem in error.value.problems}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flotilla.resolve import ComposeProblems, Context, Resolved, environment_problems, fingerprint, resolve
+from flotilla.resolve import ComposeFileError, Context, Resolved, environment_problems, fingerprint, resolve
 from flotilla.resolve.values import escape, seconds, size, unescape
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +62,7 @@ files = st.builds(
 def attempt(config: dict[str, Any]) -> Resolved | tuple[str, ...]:
     try:
         return resolve(config, Context(app="notes", source="/srv/notes", base="/opt/notes", shared_paths=("up",)))
-    except ComposeProblems as error:
+    except ComposeFileError as error:
         return tuple(str(problem) for problem in error.problems)
 
 

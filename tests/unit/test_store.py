@@ -56,16 +56,16 @@ def test_secret_versions_follow_the_values_and_tell_nothing(store: Store) -> Non
 
 
 def test_secret_files_are_private(store: Store) -> None:
-    store.write_secrets("v1", {"password": "pa$$ 'word'"}, {})
-    path = store.secrets_directory("v1") / "password"
+    store.write_secrets("v1", {"password": "pa$$ 'word'"}, {"password-0": ("password", 0)})
+    path = store.secrets_directory("v1") / "password-0"
     assert path.read_text() == "pa$$ 'word'"
     assert path.stat().st_mode & 0o777 == 0o400
 
 
 def test_unused_secret_versions_go(store: Store) -> None:
     add(store, "r1", Standing.LIVE)
-    store.write_secrets("secrets-r1", {"a": "1"}, {})
-    store.write_secrets("secrets-r0", {"a": "0"}, {})
+    store.write_secrets("secrets-r1", {"a": "1"}, {"a-0": ("a", 0)})
+    store.write_secrets("secrets-r0", {"a": "0"}, {"a-0": ("a", 0)})
     store.prune_secrets()
     assert not store.secrets_directory("secrets-r0").exists()
     assert store.secrets_directory("secrets-r1").exists()

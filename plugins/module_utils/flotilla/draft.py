@@ -12,7 +12,7 @@ from .compose_cli import ComposeError, Project
 from .engine import Engine, EngineError
 from .problem import Problem
 from .registry import problem as image_problem
-from .resolve import ComposeProblems, Context, Resolved, environment_problems, fingerprint, resolve
+from .resolve import ComposeFileError, Context, Resolved, environment_problems, fingerprint, resolve
 from .settings import Settings
 from .store import Store, digest_of_files
 
@@ -35,16 +35,16 @@ class Draft:
 
 
 def read(settings: Settings, store: Store, source: Path, router_config: str, digests: Mapping[str, str]) -> Draft:
-    """Resolve the app's source with the given digests. Raises `ComposeProblems` with everything that is wrong."""
+    """Resolve the app's source with the given digests. Raises `ComposeFileError` with everything that is wrong."""
     if problems := environment_problems(settings.name, settings.environment):
-        raise ComposeProblems(problems)
+        raise ComposeFileError(problems)
     file = next((source / name for name in COMPOSE_NAMES if (source / name).is_file()), source / COMPOSE_NAMES[0])
     project = Project(settings.name, file, settings.compose_variables(), directory=source)
     try:
         config = project.config()
     except ComposeError as error:
         what = _without_secrets(error.output, settings.secrets.values())
-        raise ComposeProblems(
+        raise ComposeFileError(
             [Problem(settings.file, "(the file)", f"docker compose refuses it: {what}", f"mend {settings.file}")]
         ) from error
     secrets_version = store.secrets_version(settings.secrets)
@@ -71,7 +71,7 @@ def read(settings: Settings, store: Store, source: Path, router_config: str, dig
     resolved = resolve(config, replace(context, digests=digests)) if digests else plain
     missing = [copy.source for copy in resolved.copies if not (source / copy.source).exists()]
     if missing:
-        raise ComposeProblems(
+        raise ComposeFileError(
             Problem(
                 settings.file,
                 name,
@@ -87,7 +87,7 @@ def read(settings: Settings, store: Store, source: Path, router_config: str, dig
 def find_digests(engine: Engine, settings: Settings, images: Mapping[str, str]) -> dict[str, str]:
     """Image as written → `name@sha256:…`, asked of the registries all at once.
 
-    Raises `ComposeProblems` that tell a missing image from a refused login and from a registry that is away.
+    Raises `ComposeFileError` that tell a missing image from a refused login and from a registry that is away.
     """
     services: dict[str, str] = {}
     for service, reference in images.items():
@@ -106,7 +106,7 @@ def find_digests(engine: Engine, settings: Settings, images: Mapping[str, str]) 
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = list(pool.map(find, services))
     if problems:
-        raise ComposeProblems(problems)
+        raise ComposeFileError(problems)
     return dict(pair for pair in found if pair)
 
 

@@ -1,37 +1,57 @@
-"""Who must be able to read a release's secrets: the users that its containers run as."""
+"""Who must be able to read a release's secrets: the users that its containers run as.
+
+Compose's file secrets are bind mounts: uid, gid and mode in the Compose file are ignored, so the
+file itself must belong to the container's user. A secret that services of two users mount becomes
+two files.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
 
 from .engine import Engine
 from .resolve import Resolved
 
 
-def secret_owners(engine: Engine, resolved: Resolved, images: Mapping[str, str]) -> dict[str, int]:
-    """Secret → uid of its reader. Compose file secrets are bind mounts, so the file's own owner counts.
+def service_uids(engine: Engine, resolved: Resolved, images: Mapping[str, str]) -> dict[str, int]:
+    """Service → uid, for the services that mount secrets: from `user:`, or from the image and its /etc/passwd."""
+    cache: dict[tuple[str, str], int] = {}
+    uids = {}
+    for service in sorted({service for services in resolved.secrets.values() for service in services}):
+        key = (images[service], resolved.users.get(service, ""))
+        if key not in cache:
+            cache[key] = _uid(engine, *key)
+        uids[service] = cache[key]
+    return uids
 
-    A secret that services of several users mount is owned by the first non-root one; root reads it anyway.
+
+def assign_secrets(
+    documents: Mapping[str, dict[str, Any]], uids: Mapping[str, int]
+) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, int]]]:
+    """Give every service secrets that its user can read.
+
+    Returns the documents with one secret a user, named `<secret>-<uid>`, and the files to write:
+    file name → (secret, uid).
     """
-    cache: dict[str, int] = {}
-    owners: dict[str, int] = {}
-    for secret, services in resolved.secrets.items():
-        uids = []
-        for service in services:
-            key = f"{images[service]}\0{resolved.users.get(service, '')}"
-            if key not in cache:
-                cache[key] = _uid(engine, images[service], resolved.users.get(service, ""))
-            uids.append(cache[key])
-        owners[secret] = next((uid for uid in uids if uid != 0), 0)
-    return owners
-
-
-def _uid(engine: Engine, image: str, user: str) -> int:
-    if not user:
-        inspected = engine.image(image) or {}
-        user = (inspected.get("Config") or {}).get("User") or "0"
-    name = user.partition(":")[0]
-    return int(name) if name.isdecimal() else uid_of(name, engine.file_of_image(image, "/etc/passwd"))
+    files: dict[str, tuple[str, int]] = {}
+    written = {}
+    for name, document in documents.items():
+        document = copy.deepcopy(document)
+        paths = {secret: PurePosixPath(entry["file"]) for secret, entry in document.get("secrets", {}).items()}
+        section = {}
+        for service, definition in document["services"].items():
+            for entry in definition.get("secrets", ()):
+                secret, uid = entry["source"], uids[service]
+                entry["source"] = f"{secret}-{uid}"
+                section[entry["source"]] = {"file": str(paths[secret].with_name(entry["source"]))}
+                files[entry["source"]] = (paths[secret].name, uid)
+        if section:
+            document["secrets"] = section
+        written[name] = document
+    return written, files
 
 
 def uid_of(name: str, passwd: str) -> int:
@@ -41,3 +61,11 @@ def uid_of(name: str, passwd: str) -> int:
         if len(fields) > 2 and fields[0] == name and fields[2].isdecimal():
             return int(fields[2])
     return 0
+
+
+def _uid(engine: Engine, image: str, user: str) -> int:
+    if not user:
+        inspected = engine.image(image) or {}
+        user = (inspected.get("Config") or {}).get("User") or "0"
+    name = user.partition(":")[0]
+    return int(name) if name.isdecimal() else uid_of(name, engine.file_of_image(image, "/etc/passwd"))

@@ -126,15 +126,13 @@ class Store:
         canonical = json.dumps(dict(values), sort_keys=True).encode()
         return hmac.new(key, canonical, hashlib.sha256).hexdigest()[:16]
 
-    def write_secrets(self, version: str, values: Mapping[str, str], owners: Mapping[str, int]) -> None:
-        """Write one file a secret, 0400, owned by the uid in `owners` (root where none is given)."""
+    def write_secrets(self, version: str, values: Mapping[str, str], files: Mapping[str, tuple[str, int]]) -> None:
+        """Write one file a secret and user, 0400. files: file name → (secret, uid of its owner)."""
         directory = self.secrets_directory(version)
-        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for name, value in values.items():
-            path = directory / name
-            path.parent.mkdir(mode=0o711, exist_ok=True)
-            write_atomic(path, value, mode=0o400)
-            os.chown(path, owners.get(name, 0), -1)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, (secret, uid) in files.items():
+            write_atomic(directory / name, values[secret], mode=0o400)
+            os.chown(directory / name, uid, -1)
 
     # -- history and pruning ------------------------------------------------------------------
 
@@ -155,10 +153,12 @@ class Store:
         return [record for record in records if record.id not in kept]
 
     def prune_secrets(self) -> None:
-        """Remove secret versions that no release on this host uses."""
+        """Remove secret versions that neither a release nor the shared services on this host use."""
+        shared = self.base / "shared.json"
+        in_shared = shared.read_text() if shared.exists() else ""
         used = {record.secrets_version for record in self.releases()} | {".key"}
         for path in (self.base / "secrets").iterdir():
-            if path.name not in used:
+            if path.name not in used and path.name not in in_shared:
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -35,9 +35,8 @@ class BackgroundLoad:
         command = [sys.executable, "-m", "tests.e2e.load", "--plan", str(plan), "--json", str(self._output)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        line = (
-            self._process.stdout.readline()
-        )  # said when the first request is due; empty if the program ended
+        # Said when the first request is due; empty if the program ended.
+        line = self._process.stdout.readline()
         if line.strip() != "running":
             self._process.wait(START_SECONDS)
             raise RuntimeError(f"the load generator did not start, exit code {self._process.returncode}")

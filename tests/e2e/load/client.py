@@ -64,9 +64,7 @@ class Connection:
     async def request(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Response:
         """Send one request and read its whole answer. Raises RequestError."""
         request = h11.Request(method=method, target=path, headers=headers)
-        data = (self._http.send(request) or b"") + (
-            self._http.send(h11.Data(data=body)) or b"" if body else b""
-        )
+        data = (self._http.send(request) or b"") + (self._http.send(h11.Data(data=body)) or b"" if body else b"")
         data += self._http.send(h11.EndOfMessage()) or b""
         begun = False
         response: h11.Response | None = None

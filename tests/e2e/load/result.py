@@ -150,8 +150,7 @@ class Result:
     def summary(self, shown: int = 10) -> str:
         """A few lines for a person; the first failures in full."""
         lines = [
-            f"{self.requests} requests in {self.seconds:.1f} s ({self.rate:.0f}/s),"
-            f" {len(self.failures)} failed",
+            f"{self.requests} requests in {self.seconds:.1f} s ({self.rate:.0f}/s), {len(self.failures)} failed",
             f"{self.connections} connections, {self.idle_closed} closed while idle, {self.goodbyes} goodbyes",
             f"generator: {self.cpu_seconds:.1f} s of CPU, {self.lag:.0f} ms late at worst",
         ]

@@ -188,9 +188,7 @@ class HttpStream:
                 raise RequestError(Reason.CONTENT, f"the answer is about {stored!r}", response.status)
 
 
-async def run(
-    plan: Plan, stop: asyncio.Event | None = None, on_start: Callable[[], None] | None = None
-) -> Result:
+async def run(plan: Plan, stop: asyncio.Event | None = None, on_start: Callable[[], None] | None = None) -> Result:
     """Run a plan to its end, or until `stop` is set. Raises PlanError for a target that is not ours."""
     current = Run(plan, stop or asyncio.Event())
     streams = [HttpStream(current, stream) for stream in plan.streams if stream.kind is not Kind.WEBSOCKET]

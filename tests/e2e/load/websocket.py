@@ -60,9 +60,7 @@ async def _open(run: Run, stream: Stream) -> ClientConnection:
         options |= {"ssl": run.context, "server_hostname": target.name}
     uri = f"{'wss' if target.tls else 'ws'}://{target.host_header}{stream.path}"
     try:
-        return await _Connect(
-            uri, open_timeout=run.plan.timeout, close_timeout=2, ping_interval=None, **options
-        )
+        return await _Connect(uri, open_timeout=run.plan.timeout, close_timeout=2, ping_interval=None, **options)
     except ssl.SSLError as error:
         raise RequestError(Reason.TLS, str(error)) from error
     except TimeoutError as error:

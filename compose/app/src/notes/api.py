@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from types import FrameType
 from typing import Any, Protocol
 
 import uvicorn
@@ -61,7 +62,7 @@ class Notes(Protocol):
     async def check(self) -> dict[str, Check]: ...
 
 
-class BadRequest(Exception):
+class RequestError(Exception):
     """The request cannot be served as it is; the message says why."""
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -70,19 +71,19 @@ class BadRequest(Exception):
 
 
 def read_note(key: str | None, body: bytes) -> tuple[str, str]:
-    """Identifier and text of a note from the Idempotency-Key header and the body. Raises BadRequest."""
+    """Identifier and text of a note from the Idempotency-Key header and the body. Raises RequestError."""
     try:
         note = json.loads(body)
     except ValueError as error:
-        raise BadRequest("the body is not JSON") from error
+        raise RequestError("the body is not JSON") from error
     text = note.get("text") if isinstance(note, dict) else None
     if not isinstance(text, str) or not text or "\0" in text:
-        raise BadRequest('the body needs a "text"')
+        raise RequestError('the body needs a "text"')
     note_id = key or note.get("id")
     if not isinstance(note_id, str) or not _ID.fullmatch(note_id):
-        raise BadRequest('an Idempotency-Key header or an "id" is needed: 1 to 128 of A-Z a-z 0-9 . _ : -')
+        raise RequestError('an Idempotency-Key header or an "id" is needed: 1 to 128 of A-Z a-z 0-9 . _ : -')
     if note.get("id", note_id) != note_id:
-        raise BadRequest('Idempotency-Key and "id" differ')
+        raise RequestError('Idempotency-Key and "id" differ')
     return note_id, text
 
 
@@ -92,7 +93,7 @@ async def limited_body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES:
-            raise BadRequest(f"the body is longer than {BODY_BYTES} bytes", status=413)
+            raise RequestError(f"the body is longer than {BODY_BYTES} bytes", status=413)
     return body
 
 
@@ -159,7 +160,7 @@ class Service:
         note_id, text = read_note(request.headers.get("idempotency-key"), body)
         note, created = await self._store.add(note_id, text)
         if note.text != text:
-            raise BadRequest("this id was used for another text", status=422)
+            raise RequestError("this id was used for another text", status=422)
         if note.processed_at is None:
             try:
                 await self._store.enqueue(note_id)
@@ -173,7 +174,7 @@ class Service:
     async def find(self, request: Request) -> JSONResponse:
         note = await self._store.find(request.path_params["note_id"])
         if note is None:
-            raise BadRequest("no such note", status=404)
+            raise RequestError("no such note", status=404)
         return JSONResponse(note.as_dict())
 
     async def slow(self, request: Request) -> JSONResponse:
@@ -183,7 +184,7 @@ class Service:
         except ValueError:
             seconds = -1.0
         if not 0 <= seconds <= SLOW_SECONDS:
-            raise BadRequest(f"seconds: a number from 0 to {SLOW_SECONDS:g}")
+            raise RequestError(f"seconds: a number from 0 to {SLOW_SECONDS:g}")
         await asyncio.sleep(seconds)
         return JSONResponse({"seconds": seconds, **self._identity.as_dict()})
 
@@ -216,7 +217,7 @@ class Service:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    status = error.status if isinstance(error, BadRequest) else 500
+    status = error.status if isinstance(error, RequestError) else 500
     return JSONResponse({"error": str(error)}, status_code=status)
 
 
@@ -240,7 +241,7 @@ def application(service: Service, store: Notes) -> Starlette:
     routes = service.routes()
     return Starlette(
         routes=[Mount("/api", routes=routes), *routes],
-        exception_handlers={**handlers, BadRequest: _refused},
+        exception_handlers={**handlers, RequestError: _refused},
         lifespan=lifespan,
     )
 
@@ -248,9 +249,14 @@ def application(service: Service, store: Notes) -> Starlette:
 class Server(uvicorn.Server):
     """A server that closes its websockets politely before uvicorn cuts them with 1012."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, ignore_stop: bool = False) -> None:
         super().__init__(config)
         self._service = service
+        self._ignore_stop = ignore_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self._ignore_stop:
+            super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -259,26 +265,28 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(configuration: settings.Settings, rehearsal: rehearse.Rehearsal) -> None:
-    store = Store(configuration)
-    service = Service(configuration.identity, store)
-    app: ASGIApp = rehearse.wrap(application(service, store), rehearsal)
-    config = uvicorn.Config(
+def server_config(app: ASGIApp, host: str, port: int, log_level: str) -> uvicorn.Config:
+    """How uvicorn runs the service."""
+    return uvicorn.Config(
         app,
-        host="0.0.0.0",
-        port=PORT,
+        host=host,
+        port=port,
         http="h11",
         ws="wsproto",
         access_log=False,
         server_header=False,
-        log_level=configuration.log_level,
+        log_level=log_level,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=REQUEST_SECONDS,
     )
-    server = Server(config, service)
-    if rehearsal.name == "ignore_stop":
-        server.handle_exit = lambda sig, frame: None  # type: ignore[method-assign]
-    await server.serve()
+
+
+async def serve(configuration: settings.Settings, rehearsal: rehearse.Rehearsal) -> None:
+    store = Store(configuration)
+    service = Service(configuration.identity, store)
+    app: ASGIApp = rehearse.wrap(application(service, store), rehearsal)
+    config = server_config(app, "0.0.0.0", PORT, configuration.log_level)
+    await Server(config, service, ignore_stop=rehearsal.name == "ignore_stop").serve()
 
 
 def main() -> None:

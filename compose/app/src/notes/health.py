@@ -3,12 +3,12 @@
 It imports neither the site packages nor the service, because it runs every few seconds.
 """
 
-import os
 import socket
 import sys
 import time
+from pathlib import Path
 
-HEARTBEAT = "/tmp/notes-worker"
+HEARTBEAT = Path("/tmp/notes-worker")
 HEARTBEAT_SECONDS = 30
 
 
@@ -26,7 +26,7 @@ def service() -> str:
 def worker() -> str:
     """The complaint about the worker, empty if its heart beats."""
     try:
-        age = time.time() - os.stat(HEARTBEAT).st_mtime
+        age = time.time() - HEARTBEAT.stat().st_mtime
     except OSError as error:
         return f"no heartbeat: {error}"
     return "" if age < HEARTBEAT_SECONDS else f"the last heartbeat is {age:.0f} s old"

@@ -87,9 +87,7 @@ async def connect(configuration: settings.Settings, seconds: float) -> Any:
             await asyncio.sleep(0.2)
 
 
-async def run(
-    configuration: settings.Settings, migrations: Sequence[Migration], fail: bool = False
-) -> list[str]:
+async def run(configuration: settings.Settings, migrations: Sequence[Migration], fail: bool = False) -> list[str]:
     """Apply what is pending; returns the names of the files applied."""
     connection = await connect(configuration, WAIT_SECONDS)
     try:

@@ -114,11 +114,7 @@ def wrap(app: App, rehearsal: Rehearsal) -> App:
 
             async def watch(message: MutableMapping[str, Any]) -> None:
                 nonlocal ready_at
-                if (
-                    message["type"] == "http.response.start"
-                    and message["status"] == HTTPStatus.OK
-                    and ready_at is None
-                ):
+                if message["type"] == "http.response.start" and message["status"] == HTTPStatus.OK and ready_at is None:
                     ready_at = time.monotonic()
                 await send(message)
 

@@ -142,9 +142,7 @@ class Store:
             )
             if row is not None:
                 return _note(row), True
-            return _note(
-                await connection.fetchrow(f"SELECT {_COLUMNS} FROM notes WHERE id = $1", note_id)
-            ), False
+            return _note(await connection.fetchrow(f"SELECT {_COLUMNS} FROM notes WHERE id = $1", note_id)), False
 
     async def find(self, note_id: str) -> Note | None:
         async with self._pool.acquire(timeout=COMMAND_SECONDS) as connection:
@@ -154,9 +152,7 @@ class Store:
     async def counts(self) -> dict[str, int]:
         """{"notes": …, "processed": …}"""
         async with self._pool.acquire(timeout=COMMAND_SECONDS) as connection:
-            row = await connection.fetchrow(
-                "SELECT count(*) AS notes, count(processed_at) AS processed FROM notes"
-            )
+            row = await connection.fetchrow("SELECT count(*) AS notes, count(processed_at) AS processed FROM notes")
         return {"notes": row["notes"], "processed": row["processed"]}
 
     async def unprocessed(self, older_than_seconds: float, limit: int = 1000) -> list[str]:

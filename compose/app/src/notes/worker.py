@@ -87,9 +87,7 @@ async def run(configuration: settings.Settings, ignore_stop: bool) -> None:
         loop.add_signal_handler(number, (lambda: None) if ignore_stop else stop.set)
     store = Store(configuration, connections=2)
     await store.open()
-    log.info(
-        "worker %s of release %s started", configuration.identity.version, configuration.identity.release
-    )
+    log.info("worker %s of release %s started", configuration.identity.version, configuration.identity.release)
     try:
         log.info("stopped after %d jobs", await work(store, stop))
     finally:

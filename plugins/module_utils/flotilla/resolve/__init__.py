@@ -6,7 +6,7 @@ from .images import keep_tag
 from .model import (
     EDGE_NETWORK,
     ROUTER,
-    ComposeProblems,
+    ComposeFileError,
     Context,
     Copy,
     Limits,
@@ -22,7 +22,7 @@ from .values import environment_problems
 __all__ = [
     "EDGE_NETWORK",
     "ROUTER",
-    "ComposeProblems",
+    "ComposeFileError",
     "Context",
     "Copy",
     "Limits",

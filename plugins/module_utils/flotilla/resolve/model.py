@@ -15,7 +15,7 @@ RELEASE = "${FLOTILLA_RELEASE}"
 HOST = "${FLOTILLA_HOST}"
 
 
-class ComposeProblems(Exception):
+class ComposeFileError(Exception):
     """Everything that is wrong with an app's Compose file and what the inventory says about it."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

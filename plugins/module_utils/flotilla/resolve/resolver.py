@@ -10,7 +10,7 @@ from typing import Any
 
 from .budget import limits, replicas, update_config
 from .findings import Findings
-from .model import COLOUR, RELEASE, ROUTER, ComposeProblems, Context, Network, Resolved
+from .model import COLOUR, RELEASE, ROUTER, ComposeFileError, Context, Network, Resolved
 from .mounts import Mounts
 from .networks import (
     check_routed,
@@ -31,7 +31,7 @@ def resolve(config: Mapping[str, Any], context: Context) -> Resolved:
 
     config: the parsed output of `docker compose --profile '*' config --no-consistency --format json`, in which
     Compose has merged, interpolated and normalised everything and doubled every literal dollar.
-    Raises `ComposeProblems` with everything that is wrong. The same input gives the same output.
+    Raises `ComposeFileError` with everything that is wrong. The same input gives the same output.
     """
     config = {key: escape(value) for key, value in config.items() if not key.startswith("x-")}
     findings = Findings(context.file, context.inventory, context.app)
@@ -75,7 +75,7 @@ def resolve(config: Mapping[str, Any], context: Context) -> Resolved:
     update = update_config(colour_declared, "update_config", findings)
     rollback = update_config(colour_declared, "rollback_config", findings)
     if findings.problems:
-        raise ComposeProblems(findings.problems)
+        raise ComposeFileError(findings.problems)
     everything = {**services, ROUTER: colour[ROUTER]}
     return Resolved(
         compose=projects[Place.COLOUR],

@@ -21,7 +21,7 @@ def router_service(context: Context) -> dict[str, Any]:
         "timeout": "3s",
         "retries": 3,
         "start_period": "30s",
-        "start_interval": "1s",
+        "start_interval": "200ms",
     }
     if not context.start_interval:
         del check["start_interval"]

@@ -1,124 +1,14 @@
-"""A client of the droplet's edge, and an app of two colours behind it: a real router each, a toy service each."""
+"""An app of two colours behind the edge: a real router each, a toy service each."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import socket
-import ssl
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from testinfra.host import Host
 
+from roles.nginx.molecule.default.tests.edge_client import APP, COLOURS, DIRECTORY, LIVE, SERVICE, App, Edge, write
 from tests.unit.nginx_rendering import render_router
-
-DIRECTORY = "/opt/flotilla/nginx"
-LIVE = f"{DIRECTORY}/live/notes"
-COLOURS = ("blue", "green")
-APP: dict[str, Any] = {
-    "name": "notes",
-    "routes": [
-        {
-            "path": "/api",
-            "service": "api",
-            "port": 3000,
-            "strip_prefix": True,
-            "cors_origins": ["https://www.example.com"],
-            "cache_seconds": 0,
-            "websocket": True,
-        },
-        {"path": "/", "service": "ui", "port": 8080, "spa": True, "cache_seconds": 3600},
-    ],
-}
-# Three seconds for `/slow`; the answer to anything else tells what has reached the service.
-SERVICE = """
-events {{}}
-http {{
-    default_type application/json;
-    access_log off;
-    server {{
-        listen 3000;
-        listen 8080;
-        location / {{
-            return 200 '{{"colour":"{colour}","method":"$request_method","uri":"$request_uri","host":"$http_host",\
-"client":"$http_x_forwarded_for","scheme":"$http_x_forwarded_proto","request_id":"$http_x_request_id"}}';
-        }}
-        location = /index.html {{ default_type text/html; return 200 "index of {colour}"; }}
-        location = /framed {{ add_header X-Frame-Options DENY; return 200 "{{}}"; }}
-        location = /cached {{ add_header Cache-Control "max-age=7"; return 200 "{{}}"; }}
-        location = /large {{ default_type text/plain; return 200 "{large}"; }}
-        location = /forbidden {{ return 403; }}
-        location /missing {{ return 404; }}
-        location = /slow {{ limit_rate 400; return 200 '{{"colour":"{colour}","padding":"{padding}"}}'; }}
-    }}
-}}
-"""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One answer; header names are in small letters, a header that came twice has both values."""
-
-    status: int
-    headers: Mapping[str, list[str]]
-    body: bytes
-
-    def header(self, name: str) -> str | None:
-        values = self.headers.get(name.lower(), [])
-        assert len(values) < 2, f"{name} came {len(values)} times"
-        return values[0] if values else None
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class Edge:
-    """A client that connects to the droplet's address and asks for a name."""
-
-    address: str
-    authority: str
-    name: str = "notes.example.com"
-    context: ssl.SSLContext = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.context = ssl.create_default_context(cadata=self.authority)
-
-    def connect(self, name: str | None = None, context: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
-        """A connection over TLS, verified against the host's own authority."""
-        raw = socket.create_connection((self.address, 443), timeout=20)
-        connection = http.client.HTTPConnection(name or self.name, timeout=20)
-        connection.sock = (context or self.context).wrap_socket(raw, server_hostname=name or self.name)
-        return connection
-
-    def ask(
-        self,
-        path: str,
-        method: str = "GET",
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        connection: http.client.HTTPConnection | None = None,
-        name: str | None = None,
-    ) -> Reply:
-        """One request, over a connection of its own unless one is given."""
-        used = connection or self.connect(name)
-        try:
-            used.request(method, path, body, dict(headers or {}))
-            return reply(used.getresponse())
-        finally:
-            if connection is None:
-                used.close()
-
-
-def reply(response: http.client.HTTPResponse) -> Reply:
-    headers: dict[str, list[str]] = {}
-    for name, value in response.getheaders():
-        headers.setdefault(name.lower(), []).append(value)
-    return Reply(response.status, headers, response.read())
 
 
 @pytest.fixture(scope="module")
@@ -127,32 +17,18 @@ def edge(host: Host) -> Edge:
     return Edge(address, host.file(f"{DIRECTORY}/ca.crt").content_string)
 
 
-def write(host: Host, path: str, text: str) -> None:
-    host.run_expect([0], "printf %s %s > %s", "%s", text, path)
-
-
-@dataclass(frozen=True)
-class App:
-    """The switch of the app `notes`, as a deploy uses it."""
-
-    host: Host
-
-    def switch(self, colour: str) -> None:
-        command = "touch" if colour == "green" else "rm -f"
-        self.host.run_expect([0], f"{command} {LIVE}/green")
-
-
 @pytest.fixture(scope="module")
 def app(host: Host) -> Iterator[App]:
     """Both colours up, blue live; removed afterwards."""
     host.run_expect([0], f"mkdir -p /opt/notes-try {LIVE}")
     write(host, "/opt/notes-try/router.conf", render_router(APP))
     for colour in COLOURS:
-        service = SERVICE.format(colour=colour, large="x" * 5000, padding="x" * 1500)
+        service = SERVICE.format(colour=colour, large="x" * 3000, padding="x" * 1500)
         write(host, f"/opt/notes-try/{colour}.conf", service)
         for command in (
             f"network create notes-{colour}",
-            f"run --detach --name notes-service-{colour} --network notes-{colour} --network-alias api --network-alias ui"
+            f"run --detach --name notes-service-{colour} --network notes-{colour}"
+            " --network-alias api --network-alias ui"
             f" --volume /opt/notes-try/{colour}.conf:/etc/nginx/nginx.conf:ro nginx:1.26",
             f"create --name notes-router-{colour} --network notes-{colour} --user 101:101 --cap-drop ALL"
             " --volume /opt/notes-try/router.conf:/etc/nginx/templates/router.conf.template:ro"

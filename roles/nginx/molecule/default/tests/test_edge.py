@@ -9,7 +9,7 @@ import ssl
 import pytest
 from testinfra.host import Host
 
-from .conftest import DIRECTORY, Edge, reply
+from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, Edge, reply
 
 
 def test_http_redirects_to_the_same_path_over_https(edge: Edge) -> None:
@@ -43,6 +43,7 @@ def test_current_versions_of_tls_are_spoken(edge: Edge, version: ssl.TLSVersion)
     assert edge.ask("/", connection=edge.connect(context=context)).status == 503
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_old_versions_of_tls_are_refused_by_the_edge(edge: Edge) -> None:
     context = ssl.create_default_context(cadata=edge.authority)
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -63,13 +64,18 @@ def test_an_unknown_name_is_refused(edge: Edge) -> None:
     assert edge.ask("/", headers={"Host": "unknown.example.com"}).status == 421
     connection = http.client.HTTPConnection(edge.address, timeout=10)
     connection.request("GET", "/", headers={"Host": "unknown.example.com"})
-    with pytest.raises(http.client.RemoteDisconnected):
+    with pytest.raises(ConnectionResetError):
         connection.getresponse()
 
 
 def test_the_certificate_holds_for_an_address_without_a_server_name(host: Host) -> None:
     command = f"curl -s -o /dev/null -w '%{{http_code}}' --cacert {DIRECTORY}/ca.crt https://127.0.0.1/"
-    assert host.check_output(f"docker run --rm --network host -v {DIRECTORY}/ca.crt:{DIRECTORY}/ca.crt:ro nginx:1.26 {command}") == "503"
+    assert (
+        host.check_output(
+            f"docker run --rm --network host -v {DIRECTORY}/ca.crt:{DIRECTORY}/ca.crt:ro nginx:1.26 {command}"
+        )
+        == "503"
+    )
 
 
 def test_a_client_that_asks_too_often_is_told_to_wait(edge: Edge) -> None:

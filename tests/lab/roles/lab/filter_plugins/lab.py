@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,6 +14,9 @@ from ansible.errors import AnsibleFilterError
 RESERVED_OCTETS = (253, 254)
 # Users enter by the first host of the first of these groups that has one.
 ENTRY_GROUPS = ("loadbalancer", "app")
+# Labs with lab_index: auto take their networks' third octet from here up.
+FIRST_AUTOMATIC_INDEX = 100
+LAST_INDEX = 254
 
 
 def lab_droplets(
@@ -33,10 +38,12 @@ def lab_droplets(
     Raises:
         AnsibleFilterError: a host has no private address, or two have the same last octet.
     """
-    if not 0 < int(index) < 255:
-        raise AnsibleFilterError(f"lab_index is {index}: it has to be between 1 and 254.")
+    if not 0 < int(index) <= LAST_INDEX:
+        raise AnsibleFilterError(f"lab_index is {index}: it has to be between 1 and 254, or auto.")
     known = sorted(hosts, key=lambda host: str(host["inventory_hostname"]))
-    entries = [str(host["inventory_hostname"]) for group in ENTRY_GROUPS for host in known if group in host["group_names"]]
+    entries = [
+        str(host["inventory_hostname"]) for group in ENTRY_GROUPS for host in known if group in host["group_names"]
+    ]
     taken: dict[int, str] = {}
     droplets = []
     for host in known:
@@ -65,9 +72,43 @@ def lab_droplets(
     return droplets
 
 
+def lab_free_index(networks: Iterable[Mapping[str, Any]], name: str) -> int:
+    """Return the third octet for a lab's networks: the one it has, or one that no network of the engine has.
+
+    The search begins at a number made from the name, so that labs that start at the same time rarely meet.
+
+    Raises:
+        AnsibleFilterError: all of 100-254 are taken.
+    """
+    taken = {}
+    for network in networks:
+        for config in (network.get("IPAM") or {}).get("Config") or []:
+            match = re.match(r"10\.7[78]\.(\d+)\.", config.get("Subnet") or "")
+            if match:
+                taken[int(match[1])] = network["Name"]
+    for index, network_name in taken.items():
+        if network_name in (f"{name}-public", f"{name}-private"):
+            return index
+    size = LAST_INDEX - FIRST_AUTOMATIC_INDEX + 1
+    start = zlib.crc32(name.encode()) % size
+    for step in range(size):
+        index = FIRST_AUTOMATIC_INDEX + (start + step) % size
+        if index not in taken:
+            return index
+    raise AnsibleFilterError("No network is left for another lab: take one down with lab_state=absent.")
+
+
 def lab_app_build(version: str, repository: str, context: str) -> dict[str, Any]:
     """Return what builds one version of the sample app, in the form of ``lab_builds``."""
     return {"name": repository, "context": context, "tags": [str(version)], "args": {"VERSION": str(version)}}
+
+
+def lab_image_names(images: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names that labs gave to images of the engine: children first, then the bases with all their names."""
+    named = [[str(name) for name in image.get("RepoTags") or []] for image in images]
+    own = [names for names in named if any(name.startswith("flotilla-lab/") for name in names)]
+    bases = [names for names in own if any(name.startswith("flotilla-lab/base-") for name in names)]
+    return [name for names in [*(names for names in own if names not in bases), *bases] for name in names]
 
 
 class FilterModule:
@@ -75,4 +116,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"lab_app_build": lab_app_build, "lab_droplets": lab_droplets}
+        return {
+            "lab_app_build": lab_app_build,
+            "lab_droplets": lab_droplets,
+            "lab_free_index": lab_free_index,
+            "lab_image_names": lab_image_names,
+        }

@@ -17,7 +17,7 @@ DOCUMENTATION = r"""
 module: lab_images
 short_description: Say which of the lab's images have to be built, pulled or pushed
 description:
-  - Gives each image a key, the hash of all that goes into it, and looks whether the engine and the lab's registry have that key.
+  - Gives each image a key, the hash of all that goes into it, and looks whether engine and registry have that key.
   - Changes nothing.
 options:
   directory:
@@ -35,7 +35,9 @@ options:
     elements: str
     default: [trixie]
   official:
-    description: Take the official images (C(always)), the stand-ins (C(never)), or the official ones where they can be pulled (C(auto)).
+    description:
+      - Take the official images (V(always)), the stand-ins (V(never)), or the official ones where they can be pulled
+        (V(auto)).
     type: str
     choices: [auto, always, never]
     default: auto
@@ -65,7 +67,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 images:
-  description: The images in the order to make them, each with name, reference, action (build, pull or none), and what a build needs.
+  description:
+    - The images in the order to make them, each with its reference, an action (build, pull or none), and what it needs.
   type: list
   elements: dict
   returned: always
@@ -182,9 +185,7 @@ def plan(
         if recipe and recipe.context == "base":
             image = base(recipe.suite)
         elif recipe and not official:
-            image = built(
-                name.replace(":", "-"), directory / recipe.context, recipe.suite, dict(recipe.args)
-            )
+            image = built(name.replace(":", "-"), directory / recipe.context, recipe.suite, dict(recipe.args))
         else:
             image = pulled(name)
             images.append(image)
@@ -250,12 +251,8 @@ def main() -> None:
     wanted: dict[str, Any] = module.params
     try:
         engine = docker.from_env(timeout=20)
-        official = wanted["official"] == "always" or (
-            wanted["official"] == "auto" and official_can_be_pulled(engine)
-        )
-        images = plan(
-            Path(wanted["directory"]), wanted["hub"], wanted["suites"], wanted["builds"], official
-        )
+        official = wanted["official"] == "always" or (wanted["official"] == "auto" and official_can_be_pulled(engine))
+        images = plan(Path(wanted["directory"]), wanted["hub"], wanted["suites"], wanted["builds"], official)
         present = {tag for image in engine.images.list() for tag in image.tags}
         for image in images:
             if image.reference in present:

@@ -1,0 +1,94 @@
+# Flotilla's own chores. Deploying is ansible-playbook's: see README.md.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The inventory whose hosts the lab plays, the lab's name, and the version that the demo ships.
+ENV ?= staging
+LAB ?= flotilla
+VERSION ?= 1.0.0
+HTTPS_PORT ?= 8443
+HTTP_PORT ?= 8080
+
+ROLES := $(sort $(foreach path,$(wildcard roles/*/molecule/*/molecule.yml),$(word 2,$(subst /, ,$(path)))))
+INVENTORY := -i inventories/$(ENV)
+OVERLAY := -i .lab/$(LAB)/$(ENV)
+LAB_PLAYBOOK := ansible-playbook playbooks/lab.yml -e lab_name=$(LAB)
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MOLECULE_COMMAND_BORDERS := false
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: ## install what is missing: the virtual environment, and on Debian as root the engine
+	@tests/lab/bootstrap
+
+.PHONY: lab-up
+lab-up: venv ## bring up the lab's droplets for the hosts of inventories/$ENV (ENV=staging)
+	$(LAB_PLAYBOOK) $(INVENTORY) -e lab_https_port=$(HTTPS_PORT) -e lab_http_port=$(HTTP_PORT) \
+	    -e '{"lab_app_versions": ["$(VERSION)"]}'
+
+.PHONY: lab-secrets
+lab-secrets:
+	ansible-playbook playbooks/secrets.yml $(INVENTORY) $(OVERLAY) -e @.lab/$(LAB)/given_secrets.yml
+
+.PHONY: lab-down
+lab-down: venv ## remove everything that lab-up and demo made
+	$(LAB_PLAYBOOK) -e lab_state=absent
+
+.PHONY: demo
+demo: lab-up ## from nothing to the sample app over HTTPS; VERSION=1.1.0 ships another version
+	@echo "== Making the lab's own secrets"
+	@$(MAKE) lab-secrets
+	@echo "== Deploying $(VERSION) to inventories/$(ENV)"
+	ansible-playbook deploy.yml $(INVENTORY) $(OVERLAY) -e version=$(VERSION)
+	@tests/lab/served.py .lab/$(LAB)
+
+.PHONY: check
+check: lint types units ## lint, types and unit tests: under two minutes
+
+.PHONY: lint
+lint: venv ## ruff, yamllint, ansible-lint
+	ruff check
+	ruff format --check
+	yamllint --strict .
+	ansible-lint --offline
+
+.PHONY: types
+types: venv ## mypy, strict
+	mypy plugins tests
+
+.PHONY: units
+units: venv ## unit tests
+	pytest
+
+.PHONY: molecule
+molecule: $(ROLES:%=molecule-%) ## role tests; molecule-<role> runs one
+
+.PHONY: $(ROLES:%=molecule-%)
+$(ROLES:%=molecule-%): molecule-%: venv
+	cd roles/$* && molecule test --all
+
+.PHONY: e2e
+e2e: venv ## end-to-end tests in labs of their own
+	pytest tests/e2e
+
+.PHONY: test
+test: check molecule e2e ## everything that continuous integration runs
+
+.PHONY: faults
+faults: venv ## fault tests
+	pytest tests/faults
+
+.PHONY: bench
+bench: venv ## the measured figures, one a line
+	python -m tests.benchmarks
+
+.PHONY: clean
+clean: lab-down ## lab-down, and the images, the caches and the build's leftovers
+	$(LAB_PLAYBOOK) -e lab_state=purged
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible

@@ -1,0 +1,193 @@
+"""Prepare: write the release, pull, migrate, boot the idle colour and wait for its verdict.
+
+Traffic never notices. Each step may be run again after a crash: the release's directory is written
+anew, and the idle colour is taken down before it is booted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import draft as drafts
+from .colour import ROUTER_PORT, ColourProject
+from .compose_cli import ComposeError, Project
+from .edge import probe
+from .images import keep, pull_missing
+from .journal import Colour, Slot, write_atomic
+from .ownership import assign_secrets, service_uids
+from .readiness import service_of
+from .resolve import EDGE_NETWORK, Resolved
+from .site import PhaseError, Site, now
+from .store import Release, Standing, unpack
+
+PREVIEW_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The making of one release in one colour. `digests`: image as written → `name@sha256:…`."""
+
+    site: Site
+    slot: Slot
+    bundle: str
+    router_config: str
+    digests: Mapping[str, str]
+
+    def run(self, *, migrate: bool) -> Release:
+        """All steps. Raises one of the phases' errors, and leaves cleaning up to the abort."""
+        record = self._write()
+        if migrate:
+            record = self._migrate(record)
+        self._boot(record)
+        self._preview(record)
+        return record
+
+    # -- the release on disk and in the engine --------------------------------------------------
+
+    def _write(self) -> Release:
+        site, settings = self.site, self.site.settings
+        directory = site.store.directory(self.slot.release)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700)
+        source = directory / "source"
+        unpack(self.bundle, source)
+        draft = drafts.read(settings, site.store, source, self.router_config, self.digests)
+        record = self._record(draft)
+        self._copy_files(source, draft.resolved)
+        pull_missing(site.engine, record.images.values(), time.monotonic() + settings.pull_seconds)
+        keep(site.engine, settings.name, record.id, record.images)
+        documents = {
+            "compose.json": draft.resolved.compose,
+            "migration.json": draft.resolved.migration,
+            "shared.json": draft.resolved.shared,
+        }
+        uids = service_uids(site.engine, draft.resolved, record.images)
+        written, files = assign_secrets({name: one for name, one in documents.items() if one}, uids)
+        site.store.write_secrets(draft.secrets_version, settings.secrets, files)
+        for name, document in written.items():
+            write_atomic(directory / name, json.dumps(document, indent=1, sort_keys=True) + "\n", mode=0o600)
+        write_atomic(directory / "router.conf", self.router_config, mode=0o644)
+        site.store.write(record)
+        self._make_networks_and_volumes(draft.resolved)
+        if draft.resolved.shared:
+            self._start_shared(directory / "shared.json", draft.resolved)
+        shutil.rmtree(source)
+        return record
+
+    def _record(self, draft: drafts.Draft) -> Release:
+        resolved = draft.resolved
+        return Release(
+            id=self.slot.release,
+            version=self.site.settings.version,
+            fingerprint=draft.fingerprint,
+            secrets_version=draft.secrets_version,
+            images={service: self.digests.get(image, image) for service, image in resolved.images.items()},
+            created=now(),
+            services={
+                "start_with_colour": list(resolved.start_with_colour),
+                "start_at_commit": list(resolved.start_at_commit),
+                "one_shots": list(resolved.one_shots),
+                "grace_seconds": dict(resolved.grace_seconds),
+                "migration": self.site.settings.migration if resolved.migration else None,
+                "reserved_memory": resolved.limits.colour_memory + resolved.limits.shared_memory,
+            },
+        )
+
+    def _copy_files(self, source: Path, resolved: Resolved) -> None:
+        for copy in resolved.copies:
+            target = Path(copy.path(str(self.site.settings.base), self.slot.release))
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if (source / copy.source).is_dir():
+                shutil.copytree(source / copy.source, target, dirs_exist_ok=True)
+            else:
+                shutil.copy2(source / copy.source, target)
+        for name in resolved.shared_directories:
+            Path(name).mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def _make_networks_and_volumes(self, resolved: Resolved) -> None:
+        labels = {"flotilla.app": self.site.settings.name}
+        for network in resolved.networks:
+            for colour in Colour:
+                self.site.engine.ensure_network(network.for_colour(colour), network, labels)
+        for volume in resolved.volumes:
+            self.site.engine.ensure_volume(volume, labels)
+
+    def _start_shared(self, wanted: Path, resolved: Resolved) -> None:
+        """Start the services that own data, and leave running ones alone unless the user changed them."""
+        site = self.site
+        file, stamp = site.store.base / "shared.json", site.store.base / "shared.fingerprint"
+        document = json.loads(wanted.read_text())
+        project = Project(f"{site.settings.name}-data", file, {"FLOTILLA_HOST": site.settings.host})
+        services = set(document["services"])
+        running = {service_of(c) for c in site.engine.project(project.name) if c["State"].get("Running")}
+        deadline = time.monotonic() + site.settings.ready_seconds
+        shared = ColourProject(site.engine, project, (), {})
+        changed = not stamp.exists() or stamp.read_text() != resolved.shared_fingerprint
+        if changed or not services <= running:
+            if changed:
+                write_atomic(file, wanted.read_text(), mode=0o600)
+            shared.up(sorted(services), deadline=deadline)
+            write_atomic(stamp, resolved.shared_fingerprint, mode=0o600)
+        shared.wait_ready(services, deadline=deadline, stable_seconds=site.settings.stable_seconds)
+
+    # -- the migration --------------------------------------------------------------------------
+
+    def _migrate(self, record: Release) -> Release:
+        """Run the migration once, with a time limit, its output kept in the release."""
+        service = record.services["migration"]
+        if not service:
+            return record
+        site = self.site
+        directory = site.store.directory(record.id)
+        project = Project(f"{site.settings.name}-migration", directory / "migration.json", self._variables())
+        seconds = site.settings.migration_seconds
+        try:
+            output = project.run("run", "--rm", "--no-TTY", "--quiet-pull", service, timeout=seconds)
+        except ComposeError as error:
+            ColourProject(site.engine, project, (), {}).remove(graceful=False)
+            write_atomic(directory / "migration.log", error.output + "\n", mode=0o600)
+            site.store.mark(record.id, Standing.PREPARED, migration="failed")
+            how = f"did not end within {seconds:g} s" if error.timed_out else "failed"
+            tail = "\n".join(error.output.splitlines()[-20:])
+            raise PhaseError(f"the migration ({service}) {how}; no colour was booted:\n{tail}") from error
+        write_atomic(directory / "migration.log", output, mode=0o600)
+        migrated = replace(record, migration="applied")
+        site.store.write(migrated)
+        return migrated
+
+    # -- the idle colour ------------------------------------------------------------------------
+
+    def _boot(self, record: Release) -> None:
+        colour = self.site.colour(self.slot)
+        colour.remove(graceful=False)
+        deadline = time.monotonic() + self.site.settings.ready_seconds
+        services = record.services["start_with_colour"]
+        colour.up(services, deadline=deadline)
+        colour.wait_ready(services, deadline=deadline, stable_seconds=self.site.settings.stable_seconds)
+
+    def _preview(self, record: Release) -> None:
+        """Ask the idle colour for its readiness, as traffic would, on its private address."""
+        settings = self.site.settings
+        address = self.site.colour(self.slot).router_address(EDGE_NETWORK)
+        deadline = time.monotonic() + min(PREVIEW_SECONDS, settings.ready_seconds)
+        while True:
+            answer = probe(address, ROUTER_PORT, self.site.domain(), settings.readiness_path, tls=False, timeout=10)
+            if answer.status == 200 and answer.release == record.id:
+                return
+            if time.monotonic() >= deadline:
+                said = f"{answer.status or 'nothing'} {answer.reason}".strip()
+                raise PhaseError(f"{settings.readiness_path} of the new release answered {said}, wanted 200")
+            time.sleep(0.1)
+
+    def _variables(self) -> dict[str, str]:
+        return self.site.variables(self.slot)
+
+
+def explain(error: Exception) -> str:
+    """The message of a phase's error, never empty."""
+    return str(error) or type(error).__name__

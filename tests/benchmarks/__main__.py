@@ -1,0 +1,74 @@
+"""Make the benchmarks and print each figure as one line, `name value`.
+
+Exit status 1: a figure is above its target, or could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tests.benchmarks.benchmark import Benchmark, Pair
+from tests.benchmarks.droplet import BenchmarkError, Droplet
+from tests.benchmarks.noop import NOOP_OVER_PING
+from tests.benchmarks.provision import PROVISION_OVER_SCRIPT
+from tests.benchmarks.record import FILE, entry, now, surroundings, write
+from tests.e2e.fleet import Environment
+
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (NOOP_OVER_PING, PROVISION_OVER_SCRIPT)}
+RUNS = 5
+
+
+def measure(benchmark: Benchmark, droplet: Droplet, runs: int) -> list[Pair]:
+    """Make the pairs of one benchmark, and say on standard error what they are while they come."""
+    benchmark.prepare(droplet)
+    pairs = []
+    for number in range(runs):
+        pair = benchmark.measure(droplet, number)
+        pairs.append(pair)
+        say(f"{benchmark.name}: {pair.of.seconds:.2f} s / {pair.over.seconds:.2f} s = {pair.ratio:.2f}")
+    return pairs
+
+
+def say(text: str) -> None:
+    """Tell how it goes, apart from the figures."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--runs", type=int, default=RUNS, help="pairs of runs for each figure (%(default)s)")
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, help="measure this figure; may be repeated")
+    parser.add_argument("--output", type=Path, default=FILE, help="the JSON file (build/benchmarks.json)")
+    parser.add_argument("--lab", default="bench", help="the name of the lab it makes for itself (%(default)s)")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up")
+    options = parser.parse_args()
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
+
+    droplet = Droplet(Environment(options.lab))
+    missed = False
+    try:
+        for name in options.only or BENCHMARKS:
+            benchmark, began, load = BENCHMARKS[name], now(), os.getloadavg()[0]
+            say(f"{name}: {options.runs} pairs of {benchmark.of} / {benchmark.over}")
+            result = entry(benchmark, measure(benchmark, droplet, options.runs), began, load)
+            write(options.output, {name: result}, surroundings(droplet))
+            print(f"{name} {result['value']:.2f}", flush=True)
+            if result["value"] > benchmark.target:
+                missed = True
+                say(f"{name}: the target is at most {benchmark.target:g}")
+    except (BenchmarkError, AssertionError) as error:
+        say(str(error))
+        return 1
+    finally:
+        if not options.keep:
+            droplet.remove()
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

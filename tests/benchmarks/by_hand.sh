@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Takes a bare Debian 13 droplet to the sample app's first release over HTTPS, by hand: what provision_over_script
+# compares a deploy with. It installs, pulls, starts and waits for the same things in the same order.
+#
+#   by_hand.sh SSH_CONFIG HOST FILES RELEASE
+#
+# FILES is a tar.gz of what one writes before one begins: the Compose files with their values, the programs'
+# configurations, certificate, secrets. The benchmark takes it from a droplet that Flotilla provisioned, so that both
+# sides run the same bytes. RELEASE names the directory below /opt/notes/releases in it.
+set -euo pipefail
+
+config=$1 host=$2 files=$3 release=$4
+control=$(mktemp --directory)
+trap 'rm -rf "$control"' EXIT
+# The second call finds the connection of the first; the master ends by itself.
+ssh=(ssh -F "$config" -o BatchMode=yes -o ControlMaster=auto -o ControlPath="$control/%C" -o ControlPersist=5s)
+
+"${ssh[@]}" "$host" tar --extract --gzip --same-owner --directory=/ < "$files"
+
+"${ssh[@]}" "$host" bash -s -- "$host" "$release" << 'DROPLET'
+set -euo pipefail
+
+# Tries a command five times a second; fails when it has not succeeded after so many seconds.
+within() {
+    local seconds=$1 end=$((SECONDS + $1))
+    shift
+    until "$@" > /dev/null 2>&1; do
+        ((SECONDS < end)) || { echo "still failing after $seconds s: $*" >&2; return 1; }
+        sleep 0.2
+    done
+}
+
+install_packages() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update --quiet
+    apt-get install --quiet --yes --no-install-recommends \
+        ca-certificates python3-apt sudo systemd-timesyncd tzdata unattended-upgrades \
+        docker.io docker-cli docker-compose iptables apparmor \
+        logrotate openssl
+}
+
+prepare_host() {
+    local name=$1
+    echo "127.0.1.1 $name" >> /etc/hosts
+    echo "$name" > /etc/hostname
+    hostname "$name"
+    ln --symbolic --force /usr/share/zoneinfo/Etc/UTC /etc/localtime
+    useradd --create-home --shell /bin/bash --password '*' deploy
+    install --directory --owner=deploy --group=deploy --mode=0700 /home/deploy/.ssh
+    install --owner=deploy --group=deploy --mode=0600 /root/.ssh/authorized_keys /home/deploy/.ssh/
+    visudo --check --quiet
+    systemctl restart systemd-journald
+    # A container has its machine's swap, clock and kernel.
+    if ! systemd-detect-virt --quiet --container; then
+        fallocate --length 2048MiB /flotilla_swap
+        chmod 0600 /flotilla_swap
+        mkswap /flotilla_swap
+        systemctl daemon-reload
+        systemctl enable --now flotilla_swap.swap
+        systemctl restart systemd-timesyncd
+        sysctl --load /etc/sysctl.d/60-flotilla.conf
+    fi
+}
+
+start_engine() {
+    dockerd --validate --config-file=/etc/docker/daemon.json
+    systemctl enable --now docker.service
+    local network
+    for network in notes-blue notes-green flotilla-edge; do
+        docker network create "$network"
+    done
+}
+
+start_postgres() {
+    cd /opt/flotilla/postgres
+    docker compose -f compose.yaml -f networks.json up --detach --quiet-pull
+    within 120 docker exec postgres pg_isready --quiet --host=127.0.0.1 --username=postgres --dbname=postgres
+    docker exec --interactive postgres psql --quiet --set=ON_ERROR_STOP=1 --username=postgres << SQL
+CREATE ROLE notes LOGIN PASSWORD '$(cat /opt/notes/secrets/*/database_password*)';
+CREATE DATABASE notes OWNER notes;
+REVOKE ALL ON DATABASE notes FROM PUBLIC;
+\\connect notes
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+SQL
+}
+
+start_redis() {
+    cd /opt/flotilla/redis
+    docker compose -f compose.yaml -f networks.json up --detach --quiet-pull
+    within 30 docker exec redis sh -c 'REDISCLI_AUTH="$(cat /etc/redis/password)" redis-cli ping | grep -qx PONG'
+}
+
+start_edge() {
+    cd /opt/flotilla/nginx
+    docker compose up --detach --quiet-pull --wait --wait-timeout 60
+    systemctl daemon-reload
+    systemctl enable --now flotilla-nginx-logs.timer
+}
+
+start_app() {
+    cd "/opt/notes/releases/$2"
+    export FLOTILLA_HOST=$1 FLOTILLA_RELEASE=$2 FLOTILLA_COLOUR=blue
+    local colour=(docker compose -p notes-blue -f compose.json)
+    "${colour[@]}" pull --quiet
+    docker compose -p notes-migration -f migration.json run --rm --no-TTY migrate
+    "${colour[@]}" up --detach --wait --wait-timeout 120 api ui flotilla-router
+    within 120 docker exec notes-blue-flotilla-router-1 \
+        curl --fail --silent --header 'Host: staging.example.com' http://127.0.0.1:8080/api/ready
+    install --directory /opt/flotilla/nginx/live/notes
+    touch /opt/flotilla/nginx/live/notes/deployed
+    "${colour[@]}" up --detach --wait --wait-timeout 120 worker
+}
+
+main() {
+    install_packages
+    prepare_host "$1"
+    start_engine
+    start_postgres
+    start_redis
+    start_edge
+    start_app "$1" "$2"
+}
+
+# Nothing reads this script as its own input.
+main "$@" < /dev/null
+DROPLET

@@ -1,0 +1,47 @@
+"""One file of tests, one lab: it is made before the first test of the file and removed after the last.
+
+FLOTILLA_KEEP=1 leaves the labs up, to be looked at: `ssh -F .lab/e2e-<file>/ssh_config staging-1`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import Environment, Lab, lab_down, lab_up, write_overlay
+
+HERE = Path(__file__).parent
+SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.lab)
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
+
+@pytest.fixture(scope="module")
+def staging(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """A bare droplet for the hosts of inventories/staging. The file's `LAB` says what else it wants."""
+    lab: Lab = getattr(request.module, "LAB", Lab())
+    stem = request.path.stem.removeprefix("test_").replace("_", "-")
+    overlays = (write_overlay(tmp_path_factory.mktemp("overlay"), lab.overlay),) if lab.overlay else ()
+    environment = Environment(f"e2e-{stem}", overlays)
+    lab_down(environment)
+    try:
+        lab_up(environment, lab)
+        yield environment
+    finally:
+        if not os.environ.get("FLOTILLA_KEEP"):
+            lab_down(environment)
+
+
+@pytest.fixture(scope="module")
+def served(staging: Environment) -> Environment:
+    """The droplet after its first deploy: version 1.0.0 serves."""
+    staging.deploy("1.0.0").succeeded()
+    return staging

@@ -1,0 +1,343 @@
+"""An environment in a lab of its own, as an operator sees it: playbooks, SSH, the page, the database."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import yaml
+from flotilla.vault import Vault, open_vault
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = Path("inventories/staging")
+HOST = "staging-1"
+DOMAIN = "staging.example.com"
+APP = "notes"
+PLAYBOOK_SECONDS = 600.0
+COLOURS = ("blue", "green")
+_RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Recap:
+    """One host's line of a PLAY RECAP."""
+
+    ok: int
+    changed: int
+    unreachable: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished Ansible command. `output`: both streams, in the order that they were written."""
+
+    command: str
+    rc: int
+    output: str
+    seconds: float
+
+    @property
+    def recap(self) -> dict[str, Recap]:
+        """What Ansible counted, by host."""
+        return {name: Recap(*map(int, counts)) for name, *counts in _RECAP.findall(self.output)}
+
+    @property
+    def text(self) -> str:
+        """The output as the messages were before Ansible quoted and wrapped them."""
+        return self.output.replace('\\"', '"').replace("\\n", "\n")
+
+    def succeeded(self) -> Run:
+        """This run; fails the test when the command did."""
+        assert self.rc == 0, f"{self.command} ended with {self.rc}:\n{self.output[-12000:]}"
+        return self
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of the edge; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the app says of itself."""
+
+    version: str
+    release: str
+    colour: str
+    host: str
+
+
+class PinnedConnection(http.client.HTTPSConnection):
+    """HTTPS to an address, under the name of a domain, with the lab's CA as the only trust anchor."""
+
+    def __init__(self, address: str, name: str, context: ssl.SSLContext, timeout: float) -> None:
+        super().__init__(name, 443, timeout=timeout, context=context)
+        self._address, self._name, self._tls = address, name, context
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self._address, 443), self.timeout)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self._name)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What a test file wants of its lab.
+
+    versions: of the sample app, to be in the registry.
+    overlay: variables of the environment that differ from the inventory's, for the whole file.
+    """
+
+    versions: Sequence[str] = ("1.0.0", "1.1.0")
+    overlay: Mapping[str, Any] = field(default_factory=dict)
+
+
+def inventory_variables(topic: str) -> dict[str, Any]:
+    """One file of the inventory's group_vars/all, as it is written."""
+    variables: dict[str, Any] = yaml.safe_load((ROOT / INVENTORY / f"group_vars/all/{topic}.yml").read_text())
+    return variables
+
+
+def app_entry(**changes: Any) -> dict[str, Any]:
+    """The inventory's entry of the sample app, with changes; `environment` and `deadlines` are merged."""
+    entry: dict[str, Any] = inventory_variables("apps")["apps"][0]
+    for key in ("environment", "deadlines"):
+        entry[key] = {**entry[key], **changes.pop(key, {})}
+    return {**entry, **changes}
+
+
+def write_overlay(directory: Path, variables: Mapping[str, Any], hosts: Mapping[str, Any] | None = None) -> Path:
+    """An inventory directory with nothing but these variables (for all hosts) and host variables."""
+    (directory / "group_vars/all").mkdir(parents=True, exist_ok=True)
+    (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": dict(hosts or {})}}))
+    (directory / "group_vars/all/test.yml").write_text(yaml.safe_dump(dict(variables), sort_keys=False))
+    return directory
+
+
+def run_ansible(program: str, *arguments: str, seconds: float = PLAYBOOK_SECONDS) -> Run:
+    """Run one of Ansible's commands at the root of the project."""
+    began = time.monotonic()
+    with ansible_process(program, *arguments) as process:
+        output, _ = process.communicate(timeout=seconds)
+    return Run(shlex.join((program, *arguments)), process.returncode, output, time.monotonic() - began)
+
+
+@contextmanager
+def ansible_process(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """One of Ansible's commands in a process group of its own, which is killed at the end of the block."""
+    settings = {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_HOME": str(Path("~/.ansible").expanduser()),
+        "LC_ALL": "C.UTF-8",
+    }
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name(program)), *arguments],
+        cwd=ROOT,
+        env=os.environ | settings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A staging environment in a lab.
+
+    overlays: inventory directories between the real one and the lab's, which is where secrets are written to.
+    changes: inventory directories after the lab's.
+    """
+
+    name: str
+    overlays: tuple[Path, ...] = ()
+    changes: tuple[Path, ...] = ()
+
+    # -- where things are -----------------------------------------------------------------------
+
+    @property
+    def directory(self) -> Path:
+        return ROOT / ".lab" / self.name
+
+    @property
+    def lab_overlay(self) -> Path:
+        return self.directory / "staging"
+
+    @property
+    def ca(self) -> Path:
+        return self.directory / "ca.crt"
+
+    @property
+    def address(self) -> str:
+        """The droplet's public address."""
+        droplets = json.loads((self.directory / "lab.json").read_text())["droplets"]
+        return str(next(droplet["address"] for droplet in droplets if droplet["host"] == HOST))
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.address}"
+
+    @property
+    def inventories(self) -> list[str]:
+        paths = (INVENTORY, *self.overlays, self.lab_overlay.relative_to(ROOT), *self.changes)
+        return [argument for path in paths for argument in ("-i", str(path))]
+
+    def secrets(self) -> dict[str, str]:
+        """The values of the vault, by name."""
+        values, _ = open_vault(Vault(self.lab_overlay, self.lab_overlay / ".vault-password"), ROOT)
+        return {name: str(value) for name, value in values.items()}
+
+    def over(
+        self, directory: Path, variables: Mapping[str, Any], hosts: Mapping[str, Any] | None = None
+    ) -> Environment:
+        """The same environment with other values for some variables, written into `directory`."""
+        return replace(self, changes=(*self.changes, write_overlay(directory, variables, hosts)))
+
+    # -- Ansible --------------------------------------------------------------------------------
+
+    def playbook(self, name: str, *arguments: str) -> Run:
+        return run_ansible("ansible-playbook", name, *self.inventories, *arguments)
+
+    def deploy_arguments(self, version: str | None = None, app: str | None = None, *arguments: str) -> list[str]:
+        chosen = {"version": version, "app": app}
+        extra = [part for key, value in chosen.items() if value for part in ("-e", f"{key}={value}")]
+        return ["deploy.yml", *self.inventories, *extra, *arguments]
+
+    def deploy(self, version: str | None = None, app: str | None = None, *arguments: str) -> Run:
+        return run_ansible("ansible-playbook", *self.deploy_arguments(version, app, *arguments))
+
+    def ping(self) -> Run:
+        return run_ansible("ansible", "all", "-m", "ping", *self.inventories)
+
+    # -- the droplet ----------------------------------------------------------------------------
+
+    def ssh_command(self, command: str) -> list[str]:
+        return ["ssh", "-F", str(self.directory / "ssh_config"), "-o", "BatchMode=yes", HOST, command]
+
+    def ssh(self, command: str, *, given: str = "", check: bool = True) -> str:
+        """What a shell command on the droplet prints; `given` is its standard input."""
+        done = subprocess.run(
+            self.ssh_command(command),
+            input=given,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0 or not check, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def python(self, code: str, *arguments: str) -> str:
+        """What a Python program on the droplet prints."""
+        return self.ssh(shlex.join(["python3", "-", *arguments]), given=code)
+
+    def sql(self, query: str, database: str = APP) -> list[str]:
+        """The rows of a query, one string each."""
+        command = ["docker", "compose", "-p", "postgres", "exec", "-T", "postgres"]
+        command += ["psql", "-U", "postgres", "-d", database, "-At", "-c", query]
+        return self.ssh(shlex.join(command)).splitlines()
+
+    def reboot(self) -> None:
+        """Restart the droplet, as a power cycle would."""
+        docker.from_env().containers.get(f"{self.name}-{HOST}").restart(timeout=60)
+
+    def containers(self, project: str) -> dict[str, str]:
+        """The containers of a Compose project, stopped ones too: name → id."""
+        command = ["docker", "ps", "--all", "--no-trunc", "--format", "{{.Names}} {{.ID}}"]
+        listing = self.ssh(shlex.join([*command, "--filter", f"label=com.docker.compose.project={project}"]))
+        return dict(line.split() for line in listing.splitlines())
+
+    def colours(self, app: str = APP) -> dict[str, dict[str, str]]:
+        """The colours of an app that exist, with their containers."""
+        found = {colour: self.containers(f"{app}-{colour}") for colour in COLOURS}
+        return {colour: containers for colour, containers in found.items() if containers}
+
+    def journal(self, app: str = APP) -> dict[str, Any]:
+        """The host's journal of an app: its phase, what is live, and the release in hand."""
+        journal: dict[str, Any] = json.loads(self.ssh(f"cat /opt/{app}/state.json"))
+        return journal
+
+    # -- what a user sees -----------------------------------------------------------------------
+
+    def fetch(self, path: str, *, domain: str = DOMAIN, tls: bool = True, timeout: float = 15.0) -> Answer:
+        """GET a path through the edge. Redirects are not followed."""
+        connection: http.client.HTTPConnection
+        if tls:
+            connection = PinnedConnection(self.address, domain, ssl.create_default_context(cafile=self.ca), timeout)
+        else:
+            connection = http.client.HTTPConnection(self.address, 80, timeout=timeout)
+        try:
+            connection.request("GET", path, headers={"Host": domain})
+            answer = connection.getresponse()
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, headers, answer.read())
+        finally:
+            connection.close()
+
+    def live(self, domain: str = DOMAIN) -> Live:
+        """Who serves, in the app's own words."""
+        answer = self.fetch("/api/version", domain=domain)
+        assert answer.status == 200, f"/api/version answered {answer.status}: {answer.body[:300]!r}"
+        said = answer.json()
+        return Live(said["version"], said["release"], said["colour"], said["host"])
+
+    def live_within(self, seconds: float, domain: str = DOMAIN) -> Live:
+        """Who serves, as soon as somebody does."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.live(domain)
+            except (OSError, http.client.HTTPException, AssertionError):
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.5)
+
+
+def lab_up(environment: Environment, lab: Lab) -> None:
+    """A fresh lab with its secrets; its overlay stands between the inventory's and the lab's own."""
+    lab_playbook(
+        environment,
+        *("-e", "lab_index=auto", "-e", "lab_https_port=0", "-e", "lab_http_port=0"),
+        *("-e", json.dumps({"lab_app_versions": list(lab.versions)})),
+    )
+    environment.playbook("playbooks/secrets.yml", "-e", f"@{environment.directory}/given_secrets.yml").succeeded()
+
+
+def lab_down(environment: Environment) -> None:
+    """Remove everything that the lab made."""
+    lab_playbook(environment, "-e", "lab_state=absent")
+
+
+def lab_playbook(environment: Environment, *arguments: str) -> None:
+    inventory = ("-i", str(INVENTORY), "-e", f"lab_name={environment.name}")
+    run_ansible("ansible-playbook", "playbooks/lab.yml", *inventory, *arguments, seconds=900).succeeded()

@@ -1,0 +1,127 @@
+"""A bare droplet becomes a served stack; run again, nothing changes; no secret shows on the way."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from base64 import b64encode
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.e2e.fleet import DOMAIN, HOST, Environment, Lab, Run
+from tests.e2e.watching import Seen, arguments_seen, files_with, names_in
+
+LAB = Lab(versions=("1.0.0",))
+# A second deploy takes at most so many times as long as `ansible all -m ping`.
+NOOP_OVER_PING = 6.0
+PAIRS = 3
+
+
+@dataclass(frozen=True)
+class FirstDeploy:
+    """The first deploy of a droplet, in as many words as Ansible has, and what was seen meanwhile."""
+
+    run: Run
+    seen: Seen
+    secrets: dict[str, str] = field(repr=False)
+
+
+@pytest.fixture(scope="module")
+def bare(staging: Environment) -> Environment:
+    """A droplet with sshd and python3, and nothing of ours."""
+    assert staging.ssh("command -v docker || true; ls /opt") == ""
+    return staging
+
+
+@pytest.fixture(scope="module")
+def first(bare: Environment) -> FirstDeploy:
+    with arguments_seen(bare) as seen:
+        run = bare.deploy(None, None, "-vvv", "--diff")
+    secrets = bare.secrets()
+    # As Docker keeps a login.
+    login = b64encode(f"flotilla:{secrets['vault_registry_password']}".encode()).decode()
+    return FirstDeploy(run.succeeded(), seen, {**secrets, "the registry's login": login})
+
+
+def test_a_first_deploy_can_be_rehearsed(bare: Environment) -> None:
+    rehearsal = bare.deploy(None, None, "--check").succeeded()
+    assert rehearsal.recap[HOST].changed > 0
+    assert bare.ssh("command -v docker || true; ls /opt") == "", "a rehearsal touched the droplet"
+
+
+def test_a_page_is_served_over_https(first: FirstDeploy, staging: Environment) -> None:
+    page = staging.fetch("/")
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+
+
+def test_the_app_knows_version_colour_and_host(first: FirstDeploy, staging: Environment) -> None:
+    live = staging.live()
+    assert (live.version, live.colour, live.host) == ("1.0.0", "blue", HOST)
+    assert live.release.endswith("-1.0.0")
+
+
+def test_every_dependency_is_ready(first: FirstDeploy, staging: Environment) -> None:
+    ready = staging.fetch("/api/ready")
+    assert (ready.status, ready.json()["failing"]) == (200, [])
+
+
+def test_plain_http_leads_to_https(first: FirstDeploy, staging: Environment) -> None:
+    answer = staging.fetch("/notes?x=1", tls=False)
+    assert answer.status in (301, 308)
+    assert answer.headers["location"] == f"https://{DOMAIN}/notes?x=1"
+
+
+def test_the_last_words_of_a_deploy_name_what_serves(first: FirstDeploy) -> None:
+    assert f"notes 1.0.0: deployed, serves on {HOST} (blue)" in first.run.text
+
+
+def test_ansible_shows_no_secret(first: FirstDeploy) -> None:
+    assert names_in(first.run.output, first.secrets) == []
+
+
+def test_no_secret_is_an_argument_of_a_process(first: FirstDeploy) -> None:
+    assert any("docker" in line for line in first.seen.droplet), "the sampler saw nothing of the deploy"
+    assert any("deploy.yml" in line for line in first.seen.controller), "the sampler saw nothing of the controller"
+    assert names_in("\n".join(first.seen.droplet), first.secrets) == []
+    assert names_in("\n".join(first.seen.controller), first.secrets) == []
+
+
+def test_no_file_that_all_can_read_holds_a_secret(first: FirstDeploy, staging: Environment) -> None:
+    places = ["/opt", "/etc", "/root", "/home", "/run", "/tmp", "/var/tmp"]
+    found = files_with(staging, places, [*first.secrets.values()])
+    paths = {file.path for file in found}
+    assert "/root/.docker/config.json" in paths, "the search finds no login"
+    assert any(path.startswith("/opt/notes/secrets/") for path in paths), "the search finds no secret of the app"
+    assert [file.path for file in found if file.public] == []
+
+
+def test_the_journal_of_the_droplet_holds_no_secret(first: FirstDeploy, staging: Environment) -> None:
+    journal = staging.ssh("journalctl --no-pager --output=export")
+    assert "docker" in journal
+    assert names_in(journal, first.secrets) == []
+
+
+def test_no_container_shows_a_secret(first: FirstDeploy, staging: Environment) -> None:
+    inspected = staging.ssh("docker ps -aq | xargs docker inspect")
+    assert {container["State"]["Status"] for container in json.loads(inspected)} == {"running"}
+    assert names_in(inspected, first.secrets) == []
+
+
+def test_a_second_deploy_changes_nothing_at_the_price_of_six_pings(first: FirstDeploy, staging: Environment) -> None:
+    staging.ping().succeeded()  # opens the connection that both use
+    pairs = []
+    for _ in range(PAIRS):
+        ping, deploy = staging.ping().succeeded(), staging.deploy().succeeded()
+        assert {host: recap.changed for host, recap in deploy.recap.items()} == {HOST: 0}
+        pairs.append((deploy.seconds, ping.seconds))
+    ratio = statistics.median(deploy / ping for deploy, ping in pairs)
+    print(f"noop_over_ping {ratio:.2f}; " + ", ".join(f"{deploy:.2f} s / {ping:.2f} s" for deploy, ping in pairs))
+    assert ratio <= NOOP_OVER_PING
+
+
+def test_provisioning_again_changes_nothing(first: FirstDeploy, staging: Environment) -> None:
+    again = staging.playbook("playbooks/provision.yml").succeeded()
+    assert again.recap[HOST].ok > 20, "nothing was provisioned: the playbook must not skip a stamped host"
+    assert again.recap[HOST].changed == 0, again.output

@@ -1,0 +1,93 @@
+"""Two apps on one droplet: what happens to one is nothing to the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.fleet import APP, DOMAIN, HOST, Environment, Lab, app_entry, inventory_variables
+from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
+
+OTHER = "todo"
+OTHER_DOMAIN = "todo.example.com"
+SECRET = "{{ vault_todo_database_password }}"
+
+
+def other_app() -> dict[str, Any]:
+    """A second app, of the same image: its own name, domain, database and password."""
+    entry = app_entry(
+        name=OTHER,
+        domains=[OTHER_DOMAIN],
+        environment={"DATABASE_NAME": OTHER, "DATABASE_USER": OTHER},
+        rate_limit={"requests_per_second": 500, "burst": 500},
+    )
+    entry["secrets"] = {**entry["secrets"], "database_password": SECRET}
+    return entry
+
+
+LAB = Lab(
+    overlay={
+        "apps": [app_entry(rate_limit={"requests_per_second": 500, "burst": 500}), other_app()],
+        "postgres_databases": [
+            *inventory_variables("postgres")["postgres_databases"],
+            {"name": OTHER, "owner": OTHER, "password": SECRET},
+        ],
+    }
+)
+DOMAINS = {APP: DOMAIN, OTHER: OTHER_DOMAIN}
+
+
+@pytest.fixture(scope="module")
+def both(staging: Environment) -> Environment:
+    """Both apps in the version of the inventory, by one command."""
+    staging.deploy().succeeded()
+    return staging
+
+
+def test_one_command_deploys_both(both: Environment) -> None:
+    assert both.live(DOMAIN).version == both.live(OTHER_DOMAIN).version == "1.0.0"
+    assert both.fetch("/api/version").json()["app"] == APP
+    assert both.fetch("/api/version", domain=OTHER_DOMAIN).json()["app"] == OTHER
+
+
+def test_a_version_wants_the_name_of_its_app(both: Environment) -> None:
+    refused = both.deploy("1.1.0")
+    assert refused.rc != 0
+    assert "-e app=" in refused.text
+
+
+@pytest.mark.parametrize(("rolled", "other"), [(APP, OTHER), (OTHER, APP)])
+def test_a_release_of_one_is_nothing_to_the_other(both: Environment, rolled: str, other: str) -> None:
+    containers, live = both.colours(other), both.live(DOMAINS[other])
+    streams = (Stream(Kind.GET, Mode.KEEPALIVE, rate=20), Stream(Kind.GET, Mode.NEW, rate=10))
+    plan = Plan(Target(both.url, DOMAINS[other], str(both.ca)), streams, seconds=300)
+    with BackgroundLoad(plan) as load:
+        both.deploy("1.1.0", rolled).succeeded()
+        result = load.stop()
+    assert both.live(DOMAINS[rolled]).version == "1.1.0"
+    assert both.live(DOMAINS[other]) == live
+    assert both.colours(other) == containers
+    assert result.passed, result.summary()
+
+
+def test_a_refused_release_of_one_is_nothing_to_the_other(both: Environment) -> None:
+    containers, lives = both.colours(OTHER), [both.live(domain) for domain in DOMAINS.values()]
+    refused = both.deploy("9.9.9", APP)
+    assert refused.rc != 0
+    assert [both.live(domain) for domain in DOMAINS.values()] == lives
+    assert both.colours(OTHER) == containers
+
+
+def test_each_has_its_own_notes(both: Environment) -> None:
+    assert both.sql("SELECT current_database()", OTHER) == [OTHER]
+    owners = both.sql("SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname IN ('notes', 'todo')")
+    assert sorted(owners) == ["notes|notes", "todo|todo"]
+    networks = {app: both.ssh(f"docker network ls -q -f name=^{app}-").split() for app in DOMAINS}
+    assert not set(networks[APP]) & set(networks[OTHER])
+
+
+def test_both_again_change_nothing(both: Environment) -> None:
+    for app in DOMAINS:
+        again = both.deploy("1.1.0", app)
+        assert again.succeeded().recap[HOST].changed == 0
