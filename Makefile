@@ -52,11 +52,12 @@ demo: lab-up ## from nothing to the sample app over HTTPS; VERSION=1.1.0 ships a
 check: lint types units ## lint, types and unit tests: under two minutes
 
 .PHONY: lint
-lint: venv ## ruff, yamllint, ansible-lint
+lint: venv ## ruff, yamllint, ansible-lint, role tables
 	ruff check
 	ruff format --check
 	yamllint --strict .
 	ansible-lint --offline
+	python tests/docs/role_tables.py --check
 
 .PHONY: types
 types: venv ## mypy, strict
@@ -64,7 +65,11 @@ types: venv ## mypy, strict
 
 .PHONY: units
 units: venv ## unit tests
-	pytest
+	pytest -n auto -m "not compose"
+
+.PHONY: images
+images: venv ## build what the labs start from: base, droplet, registry, stand-ins
+	$(LAB_PLAYBOOK) $(INVENTORY) -e lab_state=built
 
 .PHONY: molecule
 molecule: $(ROLES:%=molecule-%) ## role tests; molecule-<role> runs one
@@ -74,11 +79,13 @@ $(ROLES:%=molecule-%): molecule-%: venv
 	cd roles/$* && molecule test --all
 
 .PHONY: e2e
-e2e: venv ## end-to-end tests in labs of their own
-	pytest tests/e2e
+e2e: venv ## end-to-end tests, each file in a lab of its own
+	pytest tests/e2e -n 2 --dist loadfile --timeout 1800
 
+# Two things at a time: the end-to-end tests beside one role's tests after the other.
 .PHONY: test
-test: check molecule e2e ## everything that continuous integration runs
+test: check images ## everything that continuous integration runs
+	@$(MAKE) -j 2 --output-sync=target e2e molecule
 
 .PHONY: faults
 faults: venv ## fault tests

@@ -29,7 +29,12 @@ def test_registry_of_a_reference(reference: str, registry: str) -> None:
 
 @pytest.mark.parametrize(
     ("reference", "name"),
-    [("nginx", "nginx"), ("nginx:1.26", "nginx"), ("host:5000/app", "host:5000/app"), ("host:5000/app:1", "host:5000/app")],
+    [
+        ("nginx", "nginx"),
+        ("nginx:1.26", "nginx"),
+        ("host:5000/app", "host:5000/app"),
+        ("host:5000/app:1", "host:5000/app"),
+    ],
 )
 def test_name_of_a_reference(reference: str, name: str) -> None:
     assert name_of(reference) == name
@@ -63,7 +68,11 @@ def test_a_terminal_s_log_has_no_frames() -> None:
         (403, "denied: requested access to the resource is denied", ImageTrouble.LOGIN),
         (500, "dial tcp: lookup registry.example.com: no such host", ImageTrouble.UNREACHABLE),
         (500, "dial tcp 10.0.0.1:443: connect: connection refused", ImageTrouble.UNREACHABLE),
-        (500, "tls: failed to verify certificate: x509: certificate signed by unknown authority", ImageTrouble.UNREACHABLE),
+        (
+            500,
+            "tls: failed to verify certificate: x509: unknown authority",
+            ImageTrouble.UNREACHABLE,
+        ),
         (0, "the Docker engine did not answer", ImageTrouble.UNREACHABLE),
     ],
 )

@@ -18,7 +18,7 @@ def container(service: str = "api", **state: Any) -> dict[str, Any]:
     }
 
 
-HEALTHY = {"Health": {"Status": "healthy"}}
+HEALTHY: dict[str, Any] = {"Health": {"Status": "healthy"}}
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,6 @@ import datetime
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("asyncpg")
-pytest.importorskip("redis")
-
 from notes import migrate, rehearse, settings, worker
 from notes.store import Note
 

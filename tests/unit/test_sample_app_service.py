@@ -14,13 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-pytest.importorskip("uvicorn")
-pytest.importorskip("starlette")
-pytest.importorskip("wsproto")
-pytest.importorskip("asyncpg")
-pytest.importorskip("redis")
-
 from notes import api, rehearse, settings
 from notes.store import Check, Note
 from websockets.exceptions import ConnectionClosed
