@@ -1,16 +1,43 @@
-"""What the droplet lives through: a reboot, and a restart of its engine, in each colour."""
+"""What a droplet lives through: a reboot, a restart of its engine, and a controller that dies in a deploy."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import DOMAIN, Environment, Live
-from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
+from tests.e2e.fleet import APP, HOST, Environment, Live, Run, ansible_process, app_entry
 
-SECONDS = 120.0
+SECONDS = 60.0
+# Waits for the journal to be in a phase; then, when asked to, kills what works on the app on this host.
+WATCHER = """
+import glob, json, os, signal, sys, time
+phase, victim, app = sys.argv[1:]
+deadline = time.monotonic() + 90
+while time.monotonic() < deadline:
+    try:
+        with open(f"/opt/{app}/state.json") as file:
+            if json.load(file)["phase"] == phase:
+                break
+    except (OSError, ValueError):
+        pass
+    time.sleep(0.005)
+else:
+    sys.exit(f"the journal was never {phase}")
+if victim == "host":
+    for path in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            if os.readlink(path) == f"/run/flotilla/{app}.lock":
+                os.kill(int(path.split("/")[2]), signal.SIGKILL)
+        except OSError:
+            pass
+"""
+BUSY = "another run works on"
+BUSY_SECONDS = 90.0
 
 
 @pytest.fixture(scope="module", params=["blue", "green"])
@@ -28,22 +55,30 @@ def reboot(environment: Environment) -> None:
 
 
 def restart_engine(environment: Environment) -> None:
-    environment.ssh("systemctl restart docker.service")
+    environment.ssh("systemctl reset-failed docker && systemctl restart docker")
 
 
 def kill_engine(environment: Environment) -> None:
-    environment.ssh("systemctl kill --signal=KILL docker.service && sleep 1 && systemctl start docker.service")
+    """Kill the engine; that it comes back is systemd's doing."""
+    environment.ssh("systemctl reset-failed docker && systemctl kill --kill-whom=main --signal=KILL docker")
+    environment.ssh("sleep 1; timeout 30 sh -c 'until systemctl is-active docker; do sleep 0.5; done'")
+
+
+def starts(environment: Environment) -> list[str]:
+    """When each container was started."""
+    return sorted(
+        environment.ssh("docker ps -q | xargs docker inspect -f '{{.Name}} {{.State.StartedAt}}'").splitlines()
+    )
 
 
 def is_whole(environment: Environment, live: Live) -> None:
     """Exactly what served before serves, with all its containers and nothing of the other colour."""
     deadline = time.monotonic() + SECONDS
-    while environment.fetch("/api/ready").status != 200:
-        assert time.monotonic() < deadline, environment.fetch("/api/ready").body
+    while (ready := environment.fetch("/api/ready")).status != 200:
+        assert time.monotonic() < deadline, ready.body
         time.sleep(0.5)
     assert environment.live() == live
-    colours = environment.colours()
-    assert list(colours) == [live.colour]
+    assert list(environment.colours()) == [live.colour]
     states = environment.ssh("docker ps --all --format '{{.Names}} {{.State}}'").splitlines()
     assert [state for state in states if not state.endswith(" running")] == []
 
@@ -54,26 +89,72 @@ def test_the_same_release_serves_again_by_itself(
 ) -> None:
     before, containers = served.live(), served.colours()
     event(served)
+    began = time.monotonic()
     assert served.live_within(SECONDS) == before
+    print(f"{event.__name__} on {colour}: serves after {time.monotonic() - began:.1f} s")
     is_whole(served, before)
     assert served.colours() == containers
 
 
-def test_a_restart_of_the_engine_costs_no_request(served: Environment, colour: str) -> None:
-    plan = Plan(
-        Target(served.url, DOMAIN, str(served.ca)),
-        (Stream(Kind.GET, Mode.KEEPALIVE, rate=20), Stream(Kind.GET, Mode.NEW, rate=10)),
-        seconds=SECONDS,
-    )
-    served.ssh("systemctl reset-failed docker.service")
-    with BackgroundLoad(plan) as load:
-        restart_engine(served)
-        time.sleep(2)
-        result = load.stop()
-    assert result.passed, result.summary()
+@pytest.mark.parametrize("event", [restart_engine, kill_engine])
+def test_containers_live_through_an_engine_s_restart(
+    served: Environment, colour: str, event: Callable[[Environment], None]
+) -> None:
+    before = starts(served)
+    event(served)
+    assert starts(served) == before
 
 
 def test_a_deploy_after_all_that_changes_nothing(served: Environment, colour: str) -> None:
     version = served.live().version
     again = served.deploy(version).succeeded()
     assert [recap.changed for recap in again.recap.values()] == [0]
+
+
+def cut_short(environment: Environment, version: str, phase: str, victim: str) -> None:
+    """Begin a deploy, and kill it (with its work on the host, or without) as soon as the journal is in a phase."""
+    with ansible_process("ansible-playbook", *environment.deploy_arguments(version)) as controller:
+        environment.python(WATCHER, phase, victim, APP)
+        os.killpg(controller.pid, signal.SIGKILL)
+
+
+def deploy_when_free(environment: Environment, version: str) -> Run:
+    """Deploy; while what was begun still works on the host, the refusal must say so."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        run = environment.deploy(version)
+        if run.rc == 0 or BUSY not in run.text or time.monotonic() > deadline:
+            return run
+        time.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("phase", "victim", "serves"),
+    [
+        ("preparing", "controller", "old"),
+        ("preparing", "host", "old"),
+        ("committing", "host", "old or new"),
+        ("committed", "controller", "new"),
+        ("finishing", "host", "new"),
+    ],
+)
+def test_the_next_run_ends_what_was_cut_short(
+    served: Environment, tmp_path: Path, phase: str, victim: str, serves: str
+) -> None:
+    before = served.live()
+    version = {"1.0.0": "1.1.0", "1.1.0": "1.0.0"}[before.version]
+    slow = served.over(tmp_path / "slow", {"apps": [app_entry(environment={"REHEARSE": "slow_start:2"})]})
+    cut_short(slow, version, phase, victim)
+
+    meanwhile = served.live()
+    assert {before: "old"}.get(meanwhile, "new") in serves
+    assert meanwhile.version == (before.version if meanwhile == before else version)
+
+    run = deploy_when_free(served, version).succeeded()
+    after = served.live()
+    assert (after.version, after.host) == (version, HOST)
+    assert list(served.colours()) == [after.colour]
+    journal = served.journal()
+    assert (journal["phase"], journal["candidate"]) == ("idle", None)
+    assert journal["live"] == {"release": after.release, "colour": after.colour}
+    assert f"{APP} {version}: " in run.text

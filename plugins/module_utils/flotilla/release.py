@@ -74,7 +74,7 @@ class Rollout:
             failed = site.store.read(release)
             self.abort(explain(error).splitlines()[0], standing=Standing.REFUSED)
             migration = failed.migration if failed else "none"
-            raise PhaseError(f"{explain(error)}\nmigration: {migration}") from error
+            raise PhaseError(f"{explain(error)}\nmigration: {migration}\n{self._unharmed()}") from error
         site.save(site.journal.enter(Phase.PREPARED))
         return {"changed": True, "release": release, "colour": str(slot.colour), "migration": record.migration}
 
@@ -199,6 +199,14 @@ class Rollout:
             return str(json.loads(line).get("release", ""))
         except ValueError:
             return ""
+
+    def _unharmed(self) -> str:
+        """What serves after a release was refused, and what to do next."""
+        settings = self.site.settings
+        serving = self.site.describe(self.site.journal)["release"]
+        now_serves = f"{serving} serves on" if serving else "the edge keeps its 503 page"
+        again = f"ansible-playbook deploy.yml -i {settings.directory} -e app={settings.name} -e version=<version>"
+        return f"{now_serves}. Next: mend the release ({settings.file}, its images, its environment), then {again}"
 
     # -- bookkeeping --------------------------------------------------------------------------
 
