@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.fleet import APP, HOST, ROOT, Environment, Lab, Live, Run, app_entry
+from tests.e2e.fleet import APP, HOST, ROOT, Environment, Live, Run, app_entry
 
 NEXT = "Next: "
 

@@ -103,6 +103,7 @@ def test_containers_live_through_an_engine_s_restart(
     before = starts(served)
     event(served)
     assert starts(served) == before
+    served.live_within(SECONDS)
 
 
 def test_a_deploy_after_all_that_changes_nothing(served: Environment, colour: str) -> None:

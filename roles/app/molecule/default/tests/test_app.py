@@ -1,0 +1,103 @@
+"""What a client and an operator see of an app after its first deploy, and after a second one with nothing to do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import ssl
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+NAME = "page.example.com"
+# The app's user in its Compose file, and the values of molecule.yml.
+USER = 10001
+GREETING = 'it\'s $5 "only"'
+TOKEN = "to$ken'\"\\#1"
+WEB, ROUTER = "page-blue-web-1", "page-blue-flotilla-router-1"
+
+
+def inspect(host: Host, container: str) -> dict[str, Any]:
+    (found,) = json.loads(host.check_output("docker inspect %s", container))
+    return dict(found)
+
+
+def history(host: Host) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in host.file("/opt/page/history.jsonl").content_string.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def journal(host: Host) -> dict[str, Any]:
+    return dict(json.loads(host.file("/opt/page/state.json").content_string))
+
+
+def test_the_page_is_served_through_the_edge_over_https(host: Host) -> None:
+    address = host.check_output("echo $SSH_CONNECTION").split()[2]
+    context = ssl.create_default_context(cadata=host.file("/lab/seed/ca.crt").content_string)
+    connection = http.client.HTTPConnection(NAME, timeout=20)
+    connection.sock = context.wrap_socket(socket.create_connection((address, 443), timeout=20), server_hostname=NAME)
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["X-Flotilla-Colour"]) == (200, "blue")
+    assert "Deployed by the role app." in answer.read().decode()
+
+
+def test_the_journal_is_idle_and_names_what_serves(journal: dict[str, Any]) -> None:
+    assert (journal["phase"], journal["candidate"]) == ("idle", None)
+    assert journal["live"]["colour"] == "blue"
+    assert re.fullmatch(r"\d{8}T\d{6}Z-1\.0\.0", journal["live"]["release"])
+
+
+def test_only_the_live_colour_exists(host: Host) -> None:
+    names = host.check_output("docker ps --all --format '{{.Names}}' --filter name=page-").split()
+    assert sorted(names) == [ROUTER, WEB]
+
+
+@pytest.mark.parametrize("container", [WEB, ROUTER])
+def test_its_containers_are_healthy_and_labelled(host: Host, journal: dict[str, Any], container: str) -> None:
+    found = inspect(host, container)
+    assert found["State"]["Health"]["Status"] == "healthy"
+    assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    labels = found["Config"]["Labels"]
+    assert (labels["flotilla.app"], labels["flotilla.colour"]) == ("page", "blue")
+    assert labels["flotilla.release"] == journal["live"]["release"]
+
+
+def test_the_router_alone_is_on_the_edges_network(host: Host) -> None:
+    assert sorted(inspect(host, ROUTER)["NetworkSettings"]["Networks"]) == ["flotilla-edge", "page-blue"]
+    assert sorted(inspect(host, WEB)["NetworkSettings"]["Networks"]) == ["page-blue"]
+
+
+def test_values_arrive_as_they_were_written(host: Host) -> None:
+    environment = inspect(host, WEB)["Config"]["Env"]
+    assert f"GREETING={GREETING}" in environment
+    assert "VERSION=1.0.0" in environment
+    assert host.check_output("docker exec %s cat /run/secrets/token", WEB) == TOKEN
+
+
+def test_a_secret_can_be_read_by_the_containers_user_alone(host: Host) -> None:
+    paths = host.check_output("find /opt/page/secrets -type f").split()
+    assert [path.rpartition("/")[2] for path in paths] == [f"token-{USER}"]
+    file = host.file(paths[0])
+    assert (file.uid, file.mode) == (USER, 0o400)
+    assert host.file("/opt/page/secrets").mode & 0o077 == 0
+
+
+def test_a_releases_files_are_for_root_alone(host: Host, journal: dict[str, Any]) -> None:
+    directory = host.file(f"/opt/page/releases/{journal['live']['release']}")
+    assert (directory.uid, directory.mode & 0o077) == (0, 0)
+
+
+def test_images_are_pinned_by_digest(host: Host, journal: dict[str, Any]) -> None:
+    text = host.file(f"/opt/page/releases/{journal['live']['release']}/compose.json").content_string
+    images = {name: service["image"] for name, service in json.loads(text)["services"].items()}
+    assert set(images) == {"web", "flotilla-router"}
+    assert all(re.search(r"@sha256:[0-9a-f]{64}$", image) for image in images.values()), images
+
+
+def test_the_history_has_the_deploy_and_not_the_one_without_work(host: Host, journal: dict[str, Any]) -> None:
+    (line,) = history(host)
+    assert (line["outcome"], line["to"]) == ("deployed", journal["live"]["release"])
