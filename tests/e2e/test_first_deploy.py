@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import statistics
+import subprocess
+import sys
 from base64 import b64encode
 from dataclasses import dataclass, field
 
 import pytest
 
-from tests.e2e.fleet import DOMAIN, HOST, Environment, Lab, Run
+from tests.e2e.fleet import DOMAIN, HOST, ROOT, Environment, Lab, Run
 from tests.e2e.watching import Seen, arguments_seen, files_with, names_in
 
 LAB = Lab(versions=("1.0.0",))
@@ -125,3 +129,30 @@ def test_provisioning_again_changes_nothing(first: FirstDeploy, staging: Environ
     again = staging.playbook("playbooks/provision.yml").succeeded()
     assert again.recap[HOST].ok > 20, "nothing was provisioned: the playbook must not skip a stamped host"
     assert again.recap[HOST].changed == 0, again.output
+
+
+@pytest.mark.parametrize("stack", ["app", "nginx", "postgres", "redis"])
+def test_compose_accepts_the_stacks_as_they_are(first: FirstDeploy, staging: Environment, stack: str) -> None:
+    directory = ROOT / "compose" / stack
+    staging.ssh("cat > /run/example.env", given=(directory / ".env.example").read_text())
+    staging.ssh(
+        "docker compose -f - --env-file /run/example.env --project-directory /run config --quiet",
+        given=(directory / "compose.yaml").read_text(),
+    )
+
+
+def test_compose_reads_what_the_resolver_and_the_roles_write(first: FirstDeploy, staging: Environment) -> None:
+    """The unit tests that need the Compose plugin, with the droplet's."""
+    prefix = shlex.join(["docker", "exec", "-i", f"{staging.name}-{HOST}"])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "compose", "tests/unit"],
+        cwd=ROOT,
+        env={**os.environ, "FLOTILLA_COMPOSE_PREFIX": prefix},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout, done.stdout
+    assert " passed" in done.stdout

@@ -126,7 +126,7 @@ BAD = {
     ),
     "a service that takes more memory than it may": Bad(
         ("api", "out of memory: yes"),
-        app={"environment": {"REHEARSE": "memory:400"}},
+        app={"environment": {"API_MEMORY": "16M"}},
     ),
     "a service that never becomes healthy": Bad(
         ("api", "not ready in time", "probe:", "listens on: 3000"),
