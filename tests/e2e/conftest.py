@@ -14,14 +14,16 @@ import pytest
 from tests.e2e.fleet import Environment, Lab, lab_down, lab_up, write_overlay
 
 HERE = Path(__file__).parent
-SECONDS = 900
+# Of one test with its fixtures: the first one of a file makes the lab, maybe with all its images.
+SECONDS = 1800
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.lab)
-            item.add_marker(pytest.mark.timeout(SECONDS))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(SECONDS))
 
 
 @pytest.fixture(scope="module")
