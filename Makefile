@@ -87,9 +87,9 @@ e2e: venv ## end-to-end tests, each file in a lab of its own
 test: check images ## everything that continuous integration runs
 	@$(MAKE) -j 2 --output-sync=target e2e molecule
 
-.PHONY: faults
-faults: venv ## fault tests
-	pytest tests/faults
+.PHONY: soak
+soak: venv ## 20 releases under load, at least 20,000 requests
+	FLOTILLA_DEPLOYS=20 pytest tests/e2e/test_rolling_releases.py --timeout 3600 -s
 
 .PHONY: bench
 bench: venv ## the measured figures, one a line

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: one phase of a deploy of one app on one rollout."""
+"""Ansible module: one phase of a deploy of one app on one host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENTATION = r"""
 module: flotilla_release
 short_description: Run one phase of a deploy on a host
 description:
-  - Runs one phase of the two-phase deploy of one app on one rollout.
+  - Runs one phase of the two-phase deploy of one app on one host.
   - A phase that could not do its work is reported as a value (RV(ok) is false), not as a failed task, so that
     a play can judge all hosts together and abort them together. The module fails only on wrong arguments.
   - Every phase is safe to run again.
@@ -76,7 +76,7 @@ options:
     type: int
     default: 0
   https_port:
-    description: The edge's HTTPS port on the rollout.
+    description: The edge's HTTPS port on the host.
     type: int
     default: 443
   actor:
@@ -112,7 +112,7 @@ explanation:
   type: str
   returned: when not ok
 seconds:
-  description: How long the phase took on the rollout.
+  description: How long the phase took on the host.
   type: float
   returned: always
 live:

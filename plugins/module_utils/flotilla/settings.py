@@ -82,7 +82,7 @@ def parse(params: Mapping[str, Any]) -> Settings:
         shared=tuple(app.get("shared") or ()),
         per_colour=tuple(app.get("per_colour") or ()),
         shared_paths=tuple(app.get("shared_paths") or ()),
-        unchecked=tuple(app.get("unchecked") or ()),
+        unchecked=tuple(app.get("routes_without_health_check") or ()),
         allow_latest=bool(params.get("allow_latest")),
         ready_seconds=float(deadlines.get("ready_seconds", 120)),
         stable_seconds=float(deadlines.get("stable_seconds", 3)),

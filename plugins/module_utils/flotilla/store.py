@@ -1,6 +1,6 @@
 """What an app keeps on a host: releases, secrets, history. Directories are 0700 and root's.
 
-/opt/<app>/releases/<id>/   source/ compose.json env release.json router.conf …
+/opt/<app>/releases/<id>/   compose.json migration.json release.json router.conf files/ …
 /opt/<app>/secrets/<version>/   /opt/<app>/shared/   state.json   history.jsonl
 """
 
