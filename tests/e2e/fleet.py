@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -324,12 +325,18 @@ class Environment:
 
 
 def lab_up(environment: Environment, lab: Lab) -> None:
-    """A fresh lab with its secrets; its overlay stands between the inventory's and the lab's own."""
-    lab_playbook(
-        environment,
-        *("-e", "lab_index=auto", "-e", "lab_https_port=0", "-e", "lab_http_port=0"),
-        *("-e", json.dumps({"lab_app_versions": list(lab.versions)})),
-    )
+    """A fresh lab with its secrets.
+
+    One lab at a time: two that start together would take the same network, and build the same images twice.
+    """
+    environment.directory.parent.mkdir(exist_ok=True)
+    with (environment.directory.parent / ".e2e-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lab_playbook(
+            environment,
+            *("-e", "lab_index=auto", "-e", "lab_https_port=0", "-e", "lab_http_port=0"),
+            *("-e", json.dumps({"lab_app_versions": list(lab.versions)})),
+        )
     environment.playbook("playbooks/secrets.yml", "-e", f"@{environment.directory}/given_secrets.yml").succeeded()
 
 

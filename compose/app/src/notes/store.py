@@ -22,8 +22,9 @@ from notes.settings import Settings
 JOBS = "notes:jobs"
 VISITS = "notes:visits"
 
-CONNECT_SECONDS = 2.0
-COMMAND_SECONDS = 5.0
+# A busy database is waited for; only /ready answers at once.
+CONNECT_SECONDS = 10.0
+COMMAND_SECONDS = 10.0
 CHECK_SECONDS = 2.0
 
 # OSError includes TimeoutError.
