@@ -77,7 +77,7 @@ def is_whole(environment: Environment, live: Live) -> None:
     while (ready := environment.fetch("/api/ready")).status != 200:
         assert time.monotonic() < deadline, ready.body
         time.sleep(0.5)
-    assert environment.live() == live
+    assert environment.live_within(SECONDS) == live
     assert list(environment.colours()) == [live.colour]
     states = environment.ssh("docker ps --all --format '{{.Names}} {{.State}}'").splitlines()
     assert [state for state in states if not state.endswith(" running")] == []
