@@ -80,17 +80,27 @@ $(ROLES:%=molecule-%): molecule-%: venv
 
 .PHONY: e2e
 e2e: venv ## end-to-end tests, each file in a lab of its own
-	pytest tests/e2e -n 2 --dist loadfile --timeout 1800
+	pytest tests/e2e -m "not thorough" -n 2 --dist loadfile --timeout 1800 --durations 15
 
-# The load tests share the machine with one other lab at most; the roles' tests come after them, one at a time.
+.PHONY: thorough
+thorough: venv ## the end-to-end tests that `make test` has no time for
+	pytest tests/e2e -m thorough -n 2 --dist loadfile --timeout 3600 --durations 15
+
+# The load tests share the machine with one other lab at most; the roles' tests come after them, two at a time.
 .PHONY: test
 test: check images ## everything that continuous integration runs
 	@$(MAKE) e2e
-	@$(MAKE) molecule
+	@$(MAKE) -j 2 --output-sync=target molecule
 
 .PHONY: soak
-soak: venv ## 20 releases under load, at least 20,000 requests
+soak: venv ## under load: 20 releases of one host, 10 with 5 rollbacks of two, 3 of eight
 	FLOTILLA_DEPLOYS=20 pytest tests/e2e/test_rolling_releases.py --timeout 3600 -s
+	FLOTILLA_DEPLOYS=10 FLOTILLA_ROLLBACKS=5 pytest tests/e2e/test_balancer.py -k releases --timeout 3600 -s
+	pytest tests/soak --timeout 3600 -s
+
+.PHONY: faults
+faults: venv ## every fault at every phase, on a fleet under load (takes hours)
+	pytest tests/faults --timeout 3600 -s
 
 .PHONY: bench
 bench: venv ## the measured figures, one a line

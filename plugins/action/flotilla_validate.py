@@ -3,30 +3,36 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsiblePromptInterrupt, AnsiblePromptNoninteractive
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import filter_loader
+from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from flotilla.apps import check_apps, names_of, select, with_defaults
+from flotilla.approval import Approval, approval, host_choice_problems
+from flotilla.apps import check_apps, names_of, select, select_one, with_defaults
+from flotilla.hooks import hook_problems
 from flotilla.inventory import Sources, group_problems, host_problems, misspelt, referenced_secrets, secret_problems
 from flotilla.problem import Problem, report
+from flotilla.processes import identify, main_process
 from flotilla.resolve.values import environment_problems
 from flotilla.roles import HANDED_OVER, options, roles_of
 from flotilla.static import static_problems
 from flotilla.vault import relative
 
 ROOT = Path(__file__).resolve().parents[2]
+display = Display()
+# Their app is on the hosts: its source and its secrets are not looked at.
+ABOUT_WHAT_IS_THERE = ("rollback.yml", "playbooks/restart.yml")
 MAGIC = frozenset({"groups", "hostvars", "omit", "playbook_dir", "role_names", "play_hosts", "environment", "vars"})
 
 
@@ -37,7 +43,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """`apps` to deploy, or every problem at once."""
+        """`apps` to deploy (or to roll back) and who runs this, or every problem at once."""
         started = time.time()
         super().run(tmp, task_vars)
         variables = task_vars or {}
@@ -45,17 +51,43 @@ class ActionModule(ActionBase):
             argument_spec={
                 "playbook": {"type": "str", "default": "deploy.yml"},
                 "apps": {"type": "bool", "default": True},
+                "approval": {"type": "bool", "default": False},
             }
         )
         check = Check(variables, load_extra_vars(self._loader), self._templar, args["playbook"])
-        problems = list(check.environment())
+        rollback = args["playbook"] in ABOUT_WHAT_IS_THERE
+        problems = list(check.hosts_of_this_run()) if rollback else list(check.environment())
         apps: list[dict[str, Any]] = []
+        asked = Approval()
         if args["apps"]:
-            apps, wrong = check.apps()
+            apps, wrong = check.app_to_roll_back() if rollback else check.apps()
             problems += wrong
+        if args["approval"] and not problems:
+            asked = check.approval(apps, rollback=rollback)
+            problems += asked.problems
         if problems:
             return {"failed": True, "changed": False, "msg": f"nothing was touched:\n{report(problems)}"}
-        return {"changed": False, "apps": apps, "started": started, "actor": getpass.getuser()}
+        if asked.question and (refusal := self._ask(asked)):
+            return {"failed": True, "changed": False, "msg": f"nothing was touched:\n{refusal}"}
+        identity = identify(main_process())
+        run = {
+            **identity.as_run(),
+            "actor": identity.owner,
+            "approved_by": identity.owner if asked.needed else "",
+            "started": started,
+            "arguments": check.inventory.strip(),
+        }
+        return {"changed": False, "apps": apps, "run": run}
+
+    def _ask(self, asked: Approval) -> str:
+        """Ask at the terminal; why it is not approved, or nothing."""
+        try:
+            typed = display.prompt_until(asked.question)
+        except AnsiblePromptNoninteractive:
+            return str(asked.refusal)
+        except AnsiblePromptInterrupt:
+            return "not approved"
+        return "" if typed.decode(errors="replace").strip() == asked.answer else "not approved"
 
 
 class Check:
@@ -82,9 +114,44 @@ class Check:
             for host in variables["groups"]["all"]
         }
 
+    def hosts_of_this_run(self) -> Iterator[Problem]:
+        """Which hosts are there, and which were left out."""
+        yield from group_problems(self.groups, self.sources)
+        present = self.variables.get("ansible_play_hosts_all") or self.variables["groups"]["all"]
+        skipped = self.extra.get("skip_hosts") or ""
+        limited = bool(self.variables.get("ansible_limit"))
+        yield from host_choice_problems(self.groups, present, skipped, limited=limited, command=self.command)
+
+    def approval(self, apps: list[dict[str, Any]], *, rollback: bool) -> Approval:
+        """Whether the environment wants the run approved, and whether it is."""
+        needed = bool(self.templar.template(self.variables.get("environment_approval", False)))
+        environment = str(self.templar.template(self.variables.get("environment_name", "")))
+        listing = rollback and bool(self.extra.get("list"))
+        return approval(
+            needed=needed and not listing,
+            environment=environment,
+            apps=[f"{app['name']} {app.get('version', '')}".strip() for app in apps],
+            extra=self.extra,
+            variable="release" if rollback else "version",
+            command=self.command,
+        )
+
+    def app_to_roll_back(self) -> tuple[list[dict[str, Any]], list[Problem]]:
+        """The one app of a rollback or a restart. Its source and its secrets are not looked at: the hosts have them."""
+        try:
+            apps = self._readable(self.variables.get("apps"))
+        except AnsibleError as error:
+            what = f"cannot be worked out: {str(error).splitlines()[0].rstrip('.')}"
+            return [], [Problem(self.sources.place("apps"), "apps", what, "correct the template")]
+        problems = self._shape(apps)
+        if problems:
+            return [], problems
+        chosen, problems = select_one(apps, self.extra.get("app"), self.command)
+        return [with_defaults(app) for app in chosen], problems
+
     def environment(self) -> Iterator[Problem]:
         """Groups, hosts, names, secrets, and the types of the roles' variables."""
-        yield from group_problems(self.groups, self.sources)
+        yield from self.hosts_of_this_run()
         yield from host_problems(self.hosts, self.sources)
         names = {name for variables in self.hosts.values() for name in variables}
         for name, what in misspelt(names, self.roles).items():
@@ -139,7 +206,7 @@ class Check:
         except AnsibleError as error:
             what = f"cannot be worked out: {str(error).splitlines()[0].rstrip('.')}"
             return [], [Problem(self.sources.place("apps"), "apps", what, "correct the template")]
-        problems = check_apps(apps, self._place)
+        problems = self._shape(apps)
         if problems:
             return [], problems
         allow_latest = bool(self.templar.template(self.variables.get("environment_allow_latest", False)))
@@ -150,6 +217,13 @@ class Check:
             problems += self._routes(app)
             problems += self._compose(app, allow_latest)
         return [with_defaults(app) for app in chosen], problems
+
+    def _shape(self, apps: Any) -> list[Problem]:
+        """What is wrong with the keys of the apps; and, where nothing is, with their hooks."""
+        problems = check_apps(apps, self._place)
+        if problems:
+            return problems
+        return [problem for app in apps for problem in hook_problems(app, self._place, lambda f: (ROOT / f).is_file())]
 
     def _place(self, name: str) -> str:
         return self.sources.place(name, within="apps")

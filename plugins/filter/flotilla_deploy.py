@@ -1,49 +1,60 @@
-"""Filters of the deploy: what all hosts said, judged together, and the small shapes that playbooks hand over."""
+"""Filters of a deploy and a rollback: what all hosts said, judged together, and shapes that playbooks hand over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-def explain(hostvars: Mapping[str, Any], hosts: Iterable[str], registered: str | Sequence[str], app: str) -> str:
-    """What the hosts that failed a phase said, host by host; empty when none did."""
-    names = [registered] if isinstance(registered, str) else registered
-    parts = []
-    for host in hosts:
-        for name in names:
-            result = hostvars[host].get(name)
-            if result and result.get("ok") is False:
-                parts.append(f"{app} on {host}:\n{result.get('explanation', '')}")
-    return "\n".join(parts)
-
-
-def changes(hostvars: Mapping[str, Any], hosts: Sequence[str]) -> bool:
-    """Whether a deploy has anything to do: some host serves something else, or its images differ.
-
-    The hosts' `app_admitted` are compared with the digests that the first one (with any) found.
-    """
-    results = [hostvars[host]["app_admitted"] for host in hosts]
-    digests = next((dict(result["digests"]) for result in results if result["digests"]), {})
-    for result in results:
-        wanted = {service: digests.get(image, image) for service, image in result["images"].items()}
-        if result["unfinished"] or not result["matches"] or dict(result["live_images"]) != wanted:
-            return True
-    return False
+from flotilla.checked import to_provision, unreachable
+from flotilla.registered import (
+    at_rest,
+    end,
+    go_on,
+    list_of_targets,
+    locked,
+    plan,
+    prepared,
+    recovery_turns,
+    returning,
+    trouble,
+    turns,
+)
 
 
-def outcome(hostvars: Mapping[str, Any], hosts: Sequence[str], app: Mapping[str, Any], changed: bool) -> str:
-    """The last line of a deploy: what serves on which host, and since when it is so."""
-    if not changed:
-        return f"{app['name']} {app['version']}: nothing to do, it serves on {', '.join(hosts)}"
-    live = {host: hostvars[host]["app_finished"].get("live") or {} for host in hosts}
-    parts = [f"{host} ({slot.get('colour', 'check mode')})" for host, slot in live.items()]
-    return f"{app['name']} {app['version']}: deployed, serves on {', '.join(parts)}"
+def without(pattern: str, skipped: str | Iterable[str]) -> str:
+    """A host pattern without the hosts that are left out on purpose."""
+    return ":!".join([pattern, *names(skipped)])
 
 
-def batches(hosts: Sequence[str]) -> list[list[str]]:
-    """One host first (the canary), then the rest together."""
-    return [list(part) for part in (hosts[:1], hosts[1:]) if part]
+def names(listed: str | Iterable[str]) -> list[str]:
+    """`a,b` or a list, as a list."""
+    parts = listed.split(",") if isinstance(listed, str) else listed
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def batches(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The batches of a plan: who commits, who is watched meanwhile, after which delay, and whether without traffic."""
+    roll = plan["roll"]
+    found: list[dict[str, Any]] = []
+    before: list[str] = []
+    for number, batch in enumerate(roll["batches"]):
+        watched = list(before) if roll["monitor"] else []
+        delay = roll["delay"] if number else 0.0
+        found.append(
+            {
+                "commit": list(batch),
+                "watch": watched,
+                "delay": delay,
+                "seconds": roll["monitor"],
+                "alone": roll["order"] == "stop-first",
+            }
+        )
+        before += batch
+    return found
 
 
 def colour_networks(apps: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -64,10 +75,22 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Filter names, all prefixed with the project's."""
         return {
-            "flotilla_explain": explain,
-            "flotilla_changes": changes,
-            "flotilla_outcome": outcome,
+            "flotilla_plan": plan,
+            "flotilla_locked": locked,
+            "flotilla_go_on": go_on,
+            "flotilla_returning": returning,
+            "flotilla_prepared": prepared,
+            "flotilla_end": end,
+            "flotilla_at_rest": at_rest,
+            "flotilla_turns": turns,
+            "flotilla_recovery_turns": recovery_turns,
+            "flotilla_trouble": trouble,
+            "flotilla_targets": list_of_targets,
             "flotilla_batches": batches,
+            "flotilla_without": without,
+            "flotilla_unreachable": unreachable,
+            "flotilla_to_provision": to_provision,
+            "flotilla_names": names,
             "flotilla_colour_networks": colour_networks,
             "flotilla_stack_memory": stack_memory,
         }

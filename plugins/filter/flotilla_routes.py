@@ -17,6 +17,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+from flotilla.addresses import upstream_variables
+from flotilla.frontage import PATH as REQUEST_PATH
 from flotilla.problem import did_you_mean
 
 DAY_SECONDS = 86_400
@@ -66,6 +68,7 @@ class Server:
     rate_limit_rps: int
     rate_limit_burst: int
     headers: tuple[tuple[str, str], ...]
+    readiness_path: str
 
 
 class Reader:
@@ -222,6 +225,7 @@ def flotilla_edge_apps(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
             "rate_limit_rps": limit.get("requests_per_second"),
             "rate_limit_burst": limit.get("burst"),
             "security_headers": app.get("security_headers"),
+            "readiness_path": (app.get("readiness") or {}).get("path"),
         }
         shaped.append({key: value for key, value in entry.items() if value is not None})
     problems: list[str] = []
@@ -230,16 +234,19 @@ def flotilla_edge_apps(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return shaped
 
 
-SERVER_KEYS = ("name", "domains", "upload_limit_mb", "rate_limit_rps", "rate_limit_burst", "security_headers")
+SERVER_KEYS = (
+    *("name", "domains", "upload_limit_mb", "rate_limit_rps", "rate_limit_burst", "security_headers"),
+    "readiness_path",
+)
 
 
 def is_address(name: str) -> bool:
-    """Whether `name` is an IPv4 or IPv6 address."""
+    """Whether `name` is an IPv4 or IPv6 address, without a zone (`%eth0`), which may be any text."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
         return False
-    return True
+    return "%" not in name
 
 
 def is_name(name: str) -> bool:
@@ -286,6 +293,9 @@ def read_servers(
             if domain in owners:
                 reader.refuse(f"domains[{position}]", f"{domain} is a domain of {owners[domain]} already")
             owners[domain] = name
+        path = str(app.get("readiness_path", "/"))
+        if not REQUEST_PATH.fullmatch(path):
+            reader.refuse("readiness_path", f"{path!r} is not a path without spaces, quotes, %, $, # and \\")
         rate = reader.number("rate_limit_rps", 50, 0, 100_000)
         servers.append(
             Server(
@@ -299,6 +309,7 @@ def read_servers(
                 headers=read_headers(
                     f"{reader.where}.security_headers", headers, app.get("security_headers") or {}, problems
                 ),
+                readiness_path=path,
             )
         )
     if len({server.identifier for server in servers}) < len(servers):
@@ -324,6 +335,11 @@ def flotilla_edge_servers(
     return [asdict(server) for server in servers]
 
 
+def flotilla_upstreams(app: Mapping[str, Any]) -> dict[str, str]:
+    """Service on a route of the app → the router's environment variable with its address or name."""
+    return upstream_variables(route["service"] for route in app.get("routes") or [])
+
+
 def flotilla_tls_names(servers: Sequence[Mapping[str, Any]]) -> list[str]:
     """The subjectAltName entries for the names of `flotilla_edge_servers`: `DNS:example.com`, `IP:127.0.0.1`."""
     names = dict.fromkeys(name for server in servers for name in server["names"])
@@ -343,6 +359,8 @@ def flotilla_addresses(networks: Sequence[str], variable: str) -> list[str]:
             ipaddress.ip_network(network)
         except ValueError as error:
             problems.append(f"{variable}[{index}]: {error}")
+        if "%" in str(network):
+            problems.append(f"{variable}[{index}]: {network!r} has a zone; leave out what stands from % on")
     refuse(problems)
     return [str(network) for network in networks]
 
@@ -365,4 +383,5 @@ class FilterModule:
             "flotilla_routes": flotilla_routes,
             "flotilla_server_name": flotilla_server_name,
             "flotilla_tls_names": flotilla_tls_names,
+            "flotilla_upstreams": flotilla_upstreams,
         }

@@ -48,7 +48,7 @@ options:
     elements: int
     default: []
   edge_project:
-    description: Compose project of the edge.
+    description: Compose project of the edge, or of the balancer.
     type: str
     default: nginx
   private_address:
@@ -57,6 +57,11 @@ options:
     default: ""
   disk_free_mb:
     description: MiB that must be free, by path. A path that does not exist yet counts for its nearest parent.
+    type: dict
+    default: {}
+  provisioning_disk_free_mb:
+    description: >-
+      The same, unless the stamp matches. A deploy judges the engine's disk itself: it can part with old releases.
     type: dict
     default: {}
   memory_once_mb:
@@ -89,7 +94,8 @@ EXAMPLES = r"""
     stamp: "{{ lookup('flotilla_stamp') }}"
     ports: [80, 443]
     private_address: "{{ private_address }}"
-    disk_free_mb: {/var/lib/docker: 2048, /opt: 512}
+    disk_free_mb: {/opt: 512}
+    provisioning_disk_free_mb: {/var/lib/docker: 2048}
 
 - name: Record that the host is provisioned
   flotilla_host:
@@ -102,6 +108,10 @@ RETURN = r"""
 stamp_matches:
   description: Whether the host was provisioned with this very stamp.
   returned: always
+  type: bool
+serves:
+  description: Whether an app takes traffic at the host's edge.
+  returned: O(state=checked)
   type: bool
 os:
   description: C(id), C(version) and C(supported).
@@ -120,7 +130,7 @@ container:
   returned: O(state=checked)
   type: bool
 disk_free_bytes:
-  description: Free bytes by path of O(disk_free_mb).
+  description: Free bytes by path of O(disk_free_mb) and O(provisioning_disk_free_mb).
   returned: O(state=checked)
   type: dict
 port_holders:
@@ -144,6 +154,7 @@ problems:
 """
 
 STAMP = Path("/opt/flotilla/stamp.json")
+LIVE = Path("/opt/flotilla/nginx/live")
 
 
 def read_stamp(path: Path) -> str:
@@ -172,9 +183,9 @@ def free_bytes(path: Path) -> int:
 
 
 def engine_get(path: str, query: dict[str, str] | None = None) -> Any:
-    """An answer of the engine; None when there is no engine."""
+    """An answer of the engine, which a busy host may be slow to give; None when there is no engine."""
     try:
-        return json.loads(Engine().call("GET", path, query=query, timeout=5))
+        return json.loads(Engine().call("GET", path, query=query, timeout=60))
     except (EngineError, OSError, ValueError):
         return None
 
@@ -199,24 +210,22 @@ def identify(holders: list[facts.Holder], edge_project: str) -> list[tuple[facts
     return identified
 
 
-def check(params: dict[str, Any]) -> dict[str, Any]:
+def check(params: dict[str, Any], *, provisioned: bool) -> dict[str, Any]:
     """Everything that is known about this host, and what is wrong with it."""
     name = params["host"]
     release = facts.parse_os_release(Path("/etc/os-release").read_text())
     system, version = release.get("ID", ""), release.get("VERSION_ID", "")
     wrong_os = facts.os_problem(name, system, version)
     memory = facts.read_memory()
-    disk = {path: free_bytes(Path(path)) for path in params["disk_free_mb"]}
+    needed = {**params["disk_free_mb"], **({} if provisioned else params["provisioning_disk_free_mb"])}
+    disk = {path: free_bytes(Path(path)) for path in needed}
     holders = identify(facts.port_holders(params["ports"]), params["edge_project"])
     addresses = facts.parse_fib_trie(Path("/proc/net/fib_trie").read_text())
     wrong_address = facts.address_problem(name, params["private_address"], addresses)
     found = {
         "os": [wrong_os],
         "ports": [facts.port_problem(name, holder) for holder, ours in holders if not ours],
-        "disk": [
-            facts.disk_problem(name, path, disk[path], int(needed) * facts.MIB)
-            for path, needed in params["disk_free_mb"].items()
-        ],
+        "disk": [facts.disk_problem(name, path, disk[path], int(size) * facts.MIB) for path, size in needed.items()],
         "memory": [
             facts.memory_problem(
                 memory,
@@ -259,6 +268,7 @@ def main() -> None:
             "edge_project": {"type": "str", "default": "nginx"},
             "private_address": {"type": "str", "default": ""},
             "disk_free_mb": {"type": "dict", "default": {}},
+            "provisioning_disk_free_mb": {"type": "dict", "default": {}},
             "memory_once_mb": {"type": "dict", "default": {}},
             "memory_twice_mb": {"type": "dict", "default": {}},
             "declared_swap_mb": {"type": "int", "default": 0},
@@ -266,16 +276,18 @@ def main() -> None:
         required_if=[("state", "stamped", ["stamp"])],
         supports_check_mode=True,
     )
+    facts.step_back()
     matches = bool(module.params["stamp"]) and read_stamp(STAMP) == module.params["stamp"]
     if module.params["state"] == "stamped":
         if not matches and not module.check_mode:
             write_stamp(STAMP, module.params["stamp"])
         module.exit_json(changed=not matches, stamp_matches=matches or not module.check_mode)
-    result = check(module.params)
+    result = check(module.params, provisioned=matches)
     if result["problems"]:
         module.fail_json(stamp_matches=matches, **result)
     del result["msg"]
-    module.exit_json(changed=False, stamp_matches=matches, **result)
+    serves = any(LIVE.glob("*/deployed"))
+    module.exit_json(changed=False, stamp_matches=matches, serves=serves, **result)
 
 
 if __name__ == "__main__":

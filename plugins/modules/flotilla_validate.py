@@ -12,16 +12,21 @@ description:
   - Checks groups, names of variables, types by the roles' argument specs, the list C(apps), versions, secrets and,
     statically, the apps' Compose files.
   - Reports every problem at once, each with file, variable and what to do next.
-  - Reads the extra variables C(app) and C(version). Secrets are never part of the result.
+  - Reads the extra variables C(app), C(version), C(release), C(approve) and C(skip_hosts).
+  - Secrets are never part of the result.
 options:
   playbook:
-    description: The playbook to name in messages.
+    description: The playbook to name in messages. For C(rollback.yml) only hosts and the app's name are checked.
     type: str
     default: deploy.yml
   apps:
     description: Whether to check the apps and their Compose files too; provisioning alone needs no version.
     type: bool
     default: true
+  approval:
+    description: Whether the run must be approved where the environment demands it, by C(approve) or at a prompt.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -48,12 +53,11 @@ apps:
   returned: success
   type: list
   elements: dict
-started:
-  description: When the checks began, in seconds since 1970. A release's id is made of it.
+run:
+  description:
+    - C(token), C(owner), C(machine) and C(process) for the lock, C(actor) and C(approved_by) for the history,
+      C(started) (seconds since 1970; a release's id is made of it), and C(arguments), the inventories as a command
+      takes them.
   returned: success
-  type: float
-actor:
-  description: The login name of who runs Ansible, for the history.
-  returned: success
-  type: str
+  type: dict
 """

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from tests.benchmarks.droplet import Droplet
+from tests.e2e.fleet import Environment
+
+
+@dataclass(frozen=True)
+class Measured(ABC):
+    """What one measurement gives."""
+
+    @property
+    @abstractmethod
+    def ratio(self) -> float:
+        """The figure of this measurement alone."""
+
+
+class Place(Protocol):
+    """What a benchmark works on, in a lab of its own."""
+
+    @property
+    def environment(self) -> Environment:
+        """Whose versions are those of the figures."""
+
+    def remove(self) -> None:
+        """Remove it and its lab."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +46,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Pair:
+class Pair(Measured):
     """Two runs, one right after the other. `of` is measured against `over`."""
 
     of: Cost
@@ -34,6 +57,42 @@ class Pair:
         """How many times as long `of` took as `over`."""
         return self.of.seconds / self.over.seconds
 
+    def __str__(self) -> str:
+        return f"{self.of.seconds:.2f} s / {self.over.seconds:.2f} s"
+
+
+@dataclass(frozen=True)
+class Growth(Pair):
+    """A pair whose runs were made on more hosts than those of `before`: how many times as much it grew as its floor.
+
+    `of` and `before.of` are Flotilla's, `over` and `before.over` those of the floor.
+    """
+
+    before: Pair
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as on fewer hosts, divided by the same of the floor."""
+        return super().ratio / self.before.ratio
+
+    def __str__(self) -> str:
+        return f"({super().__str__()}) / ({self.before})"
+
+
+@dataclass(frozen=True)
+class Count(Measured):
+    """So many, in one run."""
+
+    number: int
+
+    @property
+    def ratio(self) -> float:
+        """The number itself."""
+        return float(self.number)
+
+    def __str__(self) -> str:
+        return str(self.number)
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -42,16 +101,18 @@ class Benchmark:
     name: in the output, `<of>_over_<over>`.
     of, over: what the runs of a pair are, in words, for the picture.
     target: the figure is at most this.
-    prepare: brings the droplet to where the first pair can begin; not measured.
-    measure: makes pair number n (from 0).
+    place: what it works on, from the name of a lab. Benchmarks with the same one share it.
+    prepare: brings the place to where the first pair can begin; not measured.
+    measure: makes pair number n (from 0), or counts.
     """
 
     name: str
     of: str
     over: str
     target: float
-    prepare: Callable[[Droplet], None]
-    measure: Callable[[Droplet, int], Pair]
+    place: Callable[[str], Place]
+    prepare: Callable[[Any], None]
+    measure: Callable[[Any, int], Measured]
 
 
 @dataclass(frozen=True)
@@ -63,7 +124,7 @@ class Figure:
     greatest: float
 
 
-def figure(pairs: Sequence[Pair]) -> Figure:
+def figure(pairs: Sequence[Measured]) -> Figure:
     """Return the median of the pairs' ratios: not the ratio of medians, so that a slow minute hits both sides.
 
     Raises:

@@ -65,15 +65,29 @@ prepare_host() {
 start_engine() {
     dockerd --validate --config-file=/etc/docker/daemon.json
     systemctl enable --now docker.service
-    local network
-    for network in notes-blue notes-green flotilla-edge; do
-        docker network create "$network"
+    local network subnet range
+    while read -r network subnet range; do
+        docker network create --subnet "$subnet" --ip-range "$range" "$network"
+    done < /opt/by-hand/networks
+}
+
+# All at once, as the playbook does. The values are Compose's own.
+pull_images() {
+    local stack pulls=()
+    for stack in postgres redis nginx; do
+        docker compose --project-directory "/opt/flotilla/$stack" pull --quiet &
+        pulls+=($!)
+    done
+    for pull in "${pulls[@]}"; do
+        wait "$pull"
     done
 }
 
 start_postgres() {
     cd /opt/flotilla/postgres
-    docker compose -f compose.yaml -f networks.json up --detach --quiet-pull
+    docker compose up --detach --quiet-pull
+    docker network connect --alias postgres notes-blue postgres
+    docker network connect --alias postgres notes-green postgres
     within 120 docker exec postgres pg_isready --quiet --host=127.0.0.1 --username=postgres --dbname=postgres
     docker exec --interactive postgres psql --quiet --set=ON_ERROR_STOP=1 --username=postgres << SQL
 CREATE ROLE notes LOGIN PASSWORD '$(cat /opt/notes/secrets/*/database_password*)';
@@ -86,7 +100,9 @@ SQL
 
 start_redis() {
     cd /opt/flotilla/redis
-    docker compose -f compose.yaml -f networks.json up --detach --quiet-pull
+    docker compose up --detach --quiet-pull
+    docker network connect --alias redis notes-blue redis
+    docker network connect --alias redis notes-green redis
     within 30 docker exec redis sh -c 'REDISCLI_AUTH="$(cat /etc/redis/password)" redis-cli ping | grep -qx PONG'
 }
 
@@ -99,7 +115,10 @@ start_edge() {
 
 start_app() {
     cd "/opt/notes/releases/$2"
-    export FLOTILLA_HOST=$1 FLOTILLA_RELEASE=$2 FLOTILLA_COLOUR=blue
+    set -a
+    . /opt/by-hand/addresses
+    FLOTILLA_HOST=$1 FLOTILLA_RELEASE=$2 FLOTILLA_COLOUR=blue
+    set +a
     local colour=(docker compose -p notes-blue -f compose.json)
     "${colour[@]}" pull --quiet
     docker compose -p notes-migration -f migration.json run --rm --no-TTY migrate
@@ -115,6 +134,7 @@ main() {
     install_packages
     prepare_host "$1"
     start_engine
+    pull_images
     start_postgres
     start_redis
     start_edge

@@ -32,10 +32,18 @@ systemctl list-unit-files --state=enabled --no-legend --plain | awk '{print "ena
 getent passwd deploy | sed 's/^/account /'
 """
 
-# What a person writes before they begin. Left out: what the programs write, and Flotilla's own books.
+# What a person writes before they begin, addresses too. Left out: what the programs write, and Flotilla's own books.
 COLLECT = """
 set -eu
 cd /
+mkdir -p opt/by-hand
+docker network inspect notes-blue notes-green flotilla-edge \
+    --format '{{.Name}} {{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).IPRange}}' > opt/by-hand/networks
+router=notes-blue-flotilla-router-1
+docker inspect $router --format '{{range .Config.Env}}{{println .}}{{end}}' \
+    | sed -n 's/^FLOTILLA_UPSTREAM_/FLOTILLA_ADDRESS_/p' > opt/by-hand/addresses
+docker inspect $router --format '{{(index .NetworkSettings.Networks "flotilla-edge").IPAddress}}' \
+    | sed 's/^/FLOTILLA_ROUTER_ADDRESS=/' >> opt/by-hand/addresses
 tar --create --gzip \
     --exclude='opt/flotilla/nginx/logs/*' --exclude='opt/flotilla/nginx/cache/*' --exclude='opt/flotilla/nginx/live/*' \
     --exclude=opt/flotilla/stamp.json --exclude='opt/*/state.json' --exclude='opt/*/history.jsonl' --exclude='*.log' \
@@ -61,6 +69,11 @@ class Droplet:
 
     environment: Environment
     provisioned: bool = field(default=False, init=False)
+
+    @classmethod
+    def named(cls, lab: str) -> Droplet:
+        """A droplet that is not up yet."""
+        return cls(Environment(lab))
 
     def bare(self) -> None:
         """Replace it by a new one, with its secrets beside it."""

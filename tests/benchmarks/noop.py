@@ -39,6 +39,7 @@ NOOP_OVER_PING = Benchmark(
     of="a deploy that changes nothing",
     over="ansible all -m ping",
     target=6.0,
+    place=Droplet.named,
     prepare=prepare,
     measure=measure,
 )

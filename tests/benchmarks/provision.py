@@ -83,6 +83,7 @@ PROVISION_OVER_SCRIPT = Benchmark(
     of="a bare droplet to the first 200, by deploy.yml",
     over="the same by a shell script",
     target=2.0,
+    place=Droplet.named,
     prepare=PROVISIONING.prepare,
     measure=PROVISIONING.measure,
 )

@@ -13,8 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.benchmark import Benchmark, Pair, figure
-from tests.benchmarks.droplet import Droplet
+from tests.benchmarks.benchmark import Benchmark, Measured, Place, figure
 from tests.e2e.fleet import ROOT
 
 FILE = ROOT / "build/benchmarks.json"
@@ -26,7 +25,7 @@ echo "compose $(docker compose version --short)"
 """
 
 
-def entry(benchmark: Benchmark, pairs: Sequence[Pair], began: datetime, load: float) -> dict[str, Any]:
+def entry(benchmark: Benchmark, pairs: Sequence[Measured], began: datetime, load: float) -> dict[str, Any]:
     """One benchmark's part of the file: its figure, its words, and every run.
 
     load: the machine's load before the first run; above 0 it was busy with something else.
@@ -62,9 +61,9 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def surroundings(droplet: Droplet) -> dict[str, Any]:
+def surroundings(place: Place) -> dict[str, Any]:
     """Return `machine` and `versions`: where a benchmark runs, and with what."""
-    lines = droplet.environment.ssh(VERSIONS).splitlines()
+    lines = place.environment.ssh(VERSIONS).splitlines()
     return {"machine": machine(), "versions": {**versions(), "droplet": dict(line.split(" ", 1) for line in lines)}}
 
 

@@ -32,8 +32,12 @@ BASE = "debian:trixie-slim"
 CONTEXT = ROOT / "tests/lab/images/control"
 LOCK = ROOT / "requirements.lock"
 SOCKET = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
-# What Ansible needs to know wherever it runs: the same as on this machine, and colours off.
-SETTINGS = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+# What Ansible needs to know wherever it runs: the same as on this machine, colours off, and the recap that tests read.
+SETTINGS = {
+    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+}
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,12 @@ class ControlNode:
 
 @contextmanager
 def control_node(environment: Environment, networks: Sequence[str]) -> Iterator[ControlNode]:
-    """A control node on some of a lab's networks, with the checkout and the lab's inventory."""
+    """A control node on some of a lab's networks, with the checkout, the lab's inventory and the test's own."""
     with _container(environment, f"{environment.name}-control", network=networks[0]) as node:
         for network in networks[1:]:
             docker.from_env().networks.get(network).connect(node.container)
-        node.put([*checkout(), *(path for path in environment.directory.rglob("*") if path.is_file())])
+        places = (environment.directory, *environment.overlays, *environment.changes)
+        node.put([*checkout(), *(path for place in places for path in place.resolve().rglob("*") if path.is_file())])
         yield node
 
 

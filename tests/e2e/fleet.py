@@ -110,32 +110,53 @@ class Lab:
 
     versions: of the sample app, to be in the registry.
     overlay: variables of the environment that differ from the inventory's, for the whole file.
+    inventory: whose hosts it has.
+    app_hosts: how many of them carry the app, when there are more than the inventory's.
+    p95_ms: the environment's target for the monitor window. Far from the inventory's by default: where two labs and
+        their load share two cores, how long an answer takes says more about them than about a release.
     """
 
     versions: Sequence[str] = ("1.0.0", "1.1.0")
     overlay: Mapping[str, Any] = field(default_factory=dict)
+    inventory: Path = INVENTORY
+    app_hosts: int = 0
+    p95_ms: int = 10_000
 
 
-def inventory_variables(topic: str) -> dict[str, Any]:
+def inventory_variables(topic: str, inventory: Path = INVENTORY) -> dict[str, Any]:
     """One file of the inventory's group_vars/all, as it is written."""
-    variables: dict[str, Any] = yaml.safe_load((ROOT / INVENTORY / f"group_vars/all/{topic}.yml").read_text())
+    variables: dict[str, Any] = yaml.safe_load((ROOT / inventory / f"group_vars/all/{topic}.yml").read_text())
     return variables
 
 
-def app_entry(**changes: Any) -> dict[str, Any]:
+def app_entry(inventory: Path = INVENTORY, /, **changes: Any) -> dict[str, Any]:
     """The inventory's entry of the sample app, with changes; `environment` and `deadlines` are merged."""
-    entry: dict[str, Any] = inventory_variables("apps")["apps"][0]
+    entry: dict[str, Any] = inventory_variables("apps", inventory)["apps"][0]
     for key in ("environment", "deadlines"):
         entry[key] = {**entry[key], **changes.pop(key, {})}
     return {**entry, **changes}
 
 
-def write_overlay(directory: Path, variables: Mapping[str, Any], hosts: Mapping[str, Any] | None = None) -> Path:
+def write_overlay(
+    directory: Path, variables: Mapping[str, Any], hosts: Mapping[str, Any] | None = None, group: str = "all"
+) -> Path:
     """An inventory directory with nothing but these variables (for all hosts) and host variables."""
     (directory / "group_vars/all").mkdir(parents=True, exist_ok=True)
-    (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": dict(hosts or {})}}))
+    (directory / "hosts.yml").write_text(yaml.safe_dump({group: {"hosts": dict(hosts or {})}}))
     (directory / "group_vars/all/test.yml").write_text(yaml.safe_dump(dict(variables), sort_keys=False))
     return directory
+
+
+def write_lab_overlay(directory: Path, lab: Lab) -> tuple[Path, ...]:
+    """The overlay of a lab that differs from its inventory: its variables, and the app hosts that are too few there."""
+    more = {
+        f"{lab.inventory.name}-app-{number}": {
+            "ansible_host": f"203.0.113.{10 + number}",
+            "private_address": f"10.0.0.{10 + number}",
+        }
+        for number in range(3, lab.app_hosts + 1)
+    }
+    return (write_overlay(directory, {"environment_p95_ms": lab.p95_ms, **lab.overlay}, more, "app"),)
 
 
 def run_ansible(program: str, *arguments: str, seconds: float = PLAYBOOK_SECONDS) -> Run:
@@ -152,6 +173,7 @@ def ansible_process(program: str, *arguments: str) -> Iterator[subprocess.Popen[
     settings = {
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",  # whose recap is read here
         "ANSIBLE_HOME": str(Path("~/.ansible").expanduser()),
         "LC_ALL": "C.UTF-8",
     }
@@ -174,15 +196,23 @@ def ansible_process(program: str, *arguments: str) -> Iterator[subprocess.Popen[
 
 @dataclass(frozen=True)
 class Environment:
-    """A staging environment in a lab.
+    """An environment in a lab, seen from one of its hosts.
 
     overlays: inventory directories between the real one and the lab's, which is where secrets are written to.
     changes: inventory directories after the lab's.
+    inventory: the real one.  host: the one that is asked, for `domain`; see `on`.
     """
 
     name: str
     overlays: tuple[Path, ...] = ()
     changes: tuple[Path, ...] = ()
+    inventory: Path = INVENTORY
+    host: str = HOST
+    domain: str = DOMAIN
+
+    def on(self, host: str) -> Environment:
+        """The same environment, seen from another of its hosts."""
+        return replace(self, host=host)
 
     # -- where things are -----------------------------------------------------------------------
 
@@ -192,7 +222,7 @@ class Environment:
 
     @property
     def lab_overlay(self) -> Path:
-        return self.directory / "staging"
+        return self.directory / self.inventory.name
 
     @property
     def ca(self) -> Path:
@@ -200,9 +230,9 @@ class Environment:
 
     @property
     def address(self) -> str:
-        """The droplet's public address."""
+        """The host's public address."""
         droplets = json.loads((self.directory / "lab.json").read_text())["droplets"]
-        return str(next(droplet["address"] for droplet in droplets if droplet["host"] == HOST))
+        return str(next(droplet["address"] for droplet in droplets if droplet["host"] == self.host))
 
     @property
     def url(self) -> str:
@@ -210,7 +240,7 @@ class Environment:
 
     @property
     def inventories(self) -> list[str]:
-        paths = (INVENTORY, *self.overlays, self.lab_overlay.relative_to(ROOT), *self.changes)
+        paths = (self.inventory, *self.overlays, self.lab_overlay.relative_to(ROOT), *self.changes)
         return [argument for path in paths for argument in ("-i", str(path))]
 
     def secrets(self) -> dict[str, str]:
@@ -229,10 +259,19 @@ class Environment:
     def playbook(self, name: str, *arguments: str) -> Run:
         return run_ansible("ansible-playbook", name, *self.inventories, *arguments)
 
+    def module(self, name: str, **options: Any) -> dict[str, Any]:
+        """What a module returns from the host."""
+        command = (self.host, "-b", "-m", name, "-a", json.dumps(options), *self.inventories)
+        output = run_ansible("ansible", *command).succeeded().output
+        result: dict[str, Any] = json.loads(output[output.index("{") :])
+        return result
+
     def deploy_arguments(self, version: str | None = None, app: str | None = None, *arguments: str) -> list[str]:
         chosen = {"version": version, "app": app}
         extra = [part for key, value in chosen.items() if value for part in ("-e", f"{key}={value}")]
-        return ["deploy.yml", *self.inventories, *extra, *arguments]
+        # Where a deploy has to be approved, the version is named twice.
+        approve = ["-e", f"approve={version}"] if version and self.inventory.name == "production" else []
+        return ["deploy.yml", *self.inventories, *extra, *approve, *arguments]
 
     def deploy(self, version: str | None = None, app: str | None = None, *arguments: str) -> Run:
         return run_ansible("ansible-playbook", *self.deploy_arguments(version, app, *arguments))
@@ -243,7 +282,7 @@ class Environment:
     # -- the droplet ----------------------------------------------------------------------------
 
     def ssh_command(self, command: str) -> list[str]:
-        return ["ssh", "-F", str(self.directory / "ssh_config"), "-o", "BatchMode=yes", HOST, command]
+        return ["ssh", "-F", str(self.directory / "ssh_config"), "-o", "BatchMode=yes", self.host, command]
 
     def ssh(self, command: str, *, given: str = "", check: bool = True) -> str:
         """What a shell command on the droplet prints; `given` is its standard input."""
@@ -271,7 +310,12 @@ class Environment:
 
     def reboot(self) -> None:
         """Restart the droplet, as a power cycle would."""
-        docker.from_env().containers.get(f"{self.name}-{HOST}").restart(timeout=60)
+        docker.from_env().containers.get(f"{self.name}-{self.host}").restart(timeout=60)
+
+    def module_calls(self, since: float) -> int:
+        """How many of our modules ran on the host, by its own journal. since: seconds since the epoch."""
+        lines = self.ssh(f"journalctl --since @{since:.0f} -o short").splitlines()
+        return sum("ansible-flotilla_" in line and "Invoked with" in line for line in lines)
 
     def containers(self, project: str) -> dict[str, str]:
         """The containers of a Compose project, stopped ones too: name → id."""
@@ -291,8 +335,9 @@ class Environment:
 
     # -- what a user sees -----------------------------------------------------------------------
 
-    def fetch(self, path: str, *, domain: str = DOMAIN, tls: bool = True, timeout: float = 15.0) -> Answer:
-        """GET a path through the edge. Redirects are not followed."""
+    def fetch(self, path: str, *, domain: str = "", tls: bool = True, timeout: float = 15.0) -> Answer:
+        """GET a path from the host. Redirects are not followed."""
+        domain = domain or self.domain
         connection: http.client.HTTPConnection
         if tls:
             connection = PinnedConnection(self.address, domain, ssl.create_default_context(cafile=self.ca), timeout)
@@ -306,14 +351,14 @@ class Environment:
         finally:
             connection.close()
 
-    def live(self, domain: str = DOMAIN) -> Live:
+    def live(self, domain: str = "") -> Live:
         """Who serves, in the app's own words."""
         answer = self.fetch("/api/version", domain=domain)
         assert answer.status == 200, f"/api/version answered {answer.status}: {answer.body[:300]!r}"
         said = answer.json()
         return Live(said["version"], said["release"], said["colour"], said["host"])
 
-    def live_within(self, seconds: float, domain: str = DOMAIN) -> Live:
+    def live_within(self, seconds: float, domain: str = "") -> Live:
         """Who serves, as soon as somebody does steadily: each of the edge's processes finds its way back by itself."""
         deadline = time.monotonic() + seconds
         answers: list[Live] = []
@@ -350,5 +395,6 @@ def lab_down(environment: Environment) -> None:
 
 
 def lab_playbook(environment: Environment, *arguments: str) -> None:
-    inventory = ("-i", str(INVENTORY), "-e", f"lab_name={environment.name}")
-    run_ansible("ansible-playbook", "playbooks/lab.yml", *inventory, *arguments, seconds=900).succeeded()
+    inventories = [word for path in (environment.inventory, *environment.overlays) for word in ("-i", str(path))]
+    named = (*inventories, "-e", f"lab_name={environment.name}")
+    run_ansible("ansible-playbook", "playbooks/lab.yml", *named, *arguments, seconds=900).succeeded()

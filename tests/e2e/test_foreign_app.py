@@ -55,7 +55,12 @@ class Team:
         done = subprocess.run(
             [str(Path(sys.executable).with_name("ansible-playbook")), name, *inventories, *arguments],
             cwd=self.project,
-            env=os.environ | {"ANSIBLE_CONFIG": str(self.project / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            env=os.environ
+            | {
+                "ANSIBLE_CONFIG": str(self.project / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

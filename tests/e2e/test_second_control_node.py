@@ -1,4 +1,4 @@
-"""The current Ansible on Debian 13's Python does what the one of this machine does: units, role tests, a deploy."""
+"""The current Ansible on Debian 13's Python does what this machine's does: units, role tests, releases of a fleet."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.control_node import PYTHON, ControlNode, control_node, lab_maker
-from tests.e2e.fleet import HOST, ROOT, Environment, Lab, lab_down
+from tests.e2e.fleet import ROOT, Environment, Lab, app_entry, lab_down
+from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
 
-LAB = Lab(versions=("1.0.0",))
+PRODUCTION = Path("inventories/production")
+HOSTS = ("production-app-1", "production-app-2")
+BALANCER = "production-lb-1"
+ENTRY = app_entry(
+    PRODUCTION, environment={"UPDATE_MONITOR": "3s"}, rate_limit={"requests_per_second": 500, "burst": 500}
+)
+LAB = Lab(("1.0.0", "1.1.0"), {"apps": [ENTRY]}, PRODUCTION)
+STREAMS = (
+    Stream(Kind.GET, Mode.KEEPALIVE, rate=10),
+    Stream(Kind.GET, Mode.NEW, rate=5),
+    Stream(Kind.POST, Mode.KEEPALIVE, rate=3),
+    Stream(Kind.WEBSOCKET, concurrency=10),
+)
 ANSIBLE_CORE = "2.21"
 # The role whose tests are the cheapest, as a scenario of another name: this machine may be running the original.
 ROLE, SCENARIO = "redis", "second"
@@ -20,9 +33,9 @@ MOLECULE_SECONDS = 840
 
 
 @pytest.fixture(scope="module")
-def node(staging: Environment) -> Iterator[ControlNode]:
+def node(production: Environment) -> Iterator[ControlNode]:
     """The second control node, on both networks of the lab."""
-    with control_node(staging, [f"{staging.name}-public", f"{staging.name}-private"]) as node:
+    with control_node(production, [f"{production.name}-public", f"{production.name}-private"]) as node:
         yield node
 
 
@@ -32,6 +45,7 @@ def test_it_has_the_current_ansible(node: ControlNode) -> None:
     assert f"python version = {PYTHON}." in version
 
 
+@pytest.mark.thorough
 def test_the_unit_tests_pass(node: ControlNode) -> None:
     run = node.run("pytest", "tests/unit", "-n", "auto", "-m", "not compose").succeeded()
     summary = run.output.splitlines()[-1]
@@ -40,41 +54,58 @@ def test_the_unit_tests_pass(node: ControlNode) -> None:
     assert " skipped" not in summary
 
 
-def test_a_bare_droplet_becomes_a_served_stack(node: ControlNode, staging: Environment) -> None:
-    assert staging.ssh("command -v docker || true; ls /opt") == ""
-    run = node.run("ansible-playbook", *staging.deploy_arguments()).succeeded()
+def test_bare_droplets_become_a_served_fleet(node: ControlNode, production: Environment) -> None:
+    assert production.ssh("command -v docker || true; ls /opt") == ""
+    run = node.run("ansible-playbook", *production.deploy_arguments("1.0.0")).succeeded()
     print(f"first deploy: {run.seconds:.1f} s")
-    live = staging.live()
-    assert (live.version, live.colour, live.host) == ("1.0.0", "blue", HOST)
-    assert (staging.fetch("/").status, staging.fetch("/api/ready").json()["failing"]) == (200, [])
+    assert [production.on(host).live().version for host in HOSTS] == ["1.0.0", "1.0.0"]
+    front = production.on(BALANCER)
+    assert (front.fetch("/").status, front.fetch("/api/ready").json()["failing"]) == (200, [])
     assert "[DEPRECATION WARNING]" not in run.output
 
 
-def test_a_second_deploy_changes_nothing(node: ControlNode, staging: Environment) -> None:
-    before = staging.live()
-    again = node.run("ansible-playbook", *staging.deploy_arguments()).succeeded()
+def test_a_second_deploy_changes_nothing(node: ControlNode, production: Environment) -> None:
+    before = production.live()
+    again = node.run("ansible-playbook", *production.deploy_arguments("1.0.0")).succeeded()
     print(f"second deploy: {again.seconds:.1f} s")
-    assert {host: recap.changed for host, recap in again.recap.items()} == {HOST: 0}
-    assert staging.live() == before
+    assert {host: recap.changed for host, recap in again.recap.items() if recap.changed} == {}
+    assert production.live() == before
 
 
-def test_both_control_nodes_see_the_same_environment(node: ControlNode, staging: Environment) -> None:
-    here = staging.deploy().succeeded()
-    assert {host: recap.changed for host, recap in here.recap.items()} == {HOST: 0}
+def test_both_control_nodes_see_the_same_environment(node: ControlNode, production: Environment) -> None:
+    here = production.deploy("1.0.0").succeeded()
+    assert {host: recap.changed for host, recap in here.recap.items() if recap.changed} == {}
+
+
+def test_a_release_and_a_rollback_cost_nothing(node: ControlNode, production: Environment) -> None:
+    front, first = production.on(BALANCER), production.live().release
+    plan = Plan(Target(front.url, front.domain, str(front.ca)), STREAMS, seconds=600, timeout=30)
+    with BackgroundLoad(plan) as load:
+        release = node.run("ansible-playbook", *production.deploy_arguments("1.1.0")).succeeded()
+        assert [production.on(host).live().version for host in HOSTS] == ["1.1.0", "1.1.0"]
+        named = ("-e", f"release={first}", "-e", f"approve={first}")
+        back = node.run("ansible-playbook", "rollback.yml", *production.inventories, *named).succeeded()
+        assert [production.on(host).live().version for host in HOSTS] == ["1.0.0", "1.0.0"]
+        result = load.stop()
+    print(f"release {release.seconds:.1f} s, rollback {back.seconds:.1f} s\n{result.summary()}")
+    assert result.requests > 100
+    assert not result.failures, result.summary(shown=20)
+    assert "[DEPRECATION WARNING]" not in release.output + back.output
 
 
 @pytest.fixture(scope="module")
-def maker(staging: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlNode, Path]]:
+def maker(production: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlNode, Path]]:
     """A control node that runs Molecule, and the directory for the labs that it makes."""
     scratch = tmp_path_factory.mktemp("molecule")
     try:
-        with lab_maker(staging, scratch) as node:
+        with lab_maker(production, scratch) as node:
             yield node, scratch
     finally:
         lab_down(Environment(f"molecule-{ROLE}-{SCENARIO}"))
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+@pytest.mark.thorough
 def test_the_role_tests_of_one_role_pass(maker: tuple[ControlNode, Path]) -> None:
     node, scratch = maker
     role = ROOT / "roles" / ROLE

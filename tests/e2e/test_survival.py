@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import APP, HOST, Environment, Live, Run, ansible_process, app_entry
+from tests.e2e.fleet import APP, DOMAIN, HOST, Environment, Live, Run, ansible_process, app_entry
+from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Reason, Stream, Target
 
 SECONDS = 60.0
+# How long the load goes on before and after what it is to notice nothing of.
+AROUND_SECONDS = 8.0
+REFUSED_SECONDS = 5.0
 # Waits for the journal to be in a phase; then, when asked to, kills what works on the app on this host.
 WATCHER = """
 import glob, json, os, signal, sys, time
@@ -97,13 +101,26 @@ def test_the_same_release_serves_again_by_itself(
 
 
 @pytest.mark.parametrize("event", [restart_engine, kill_engine])
-def test_containers_live_through_an_engine_s_restart(
+def test_an_engine_s_restart_costs_no_connection_and_no_answer(
     served: Environment, colour: str, event: Callable[[Environment], None]
 ) -> None:
     before = starts(served)
-    event(served)
+    streams = (
+        Stream(Kind.GET, Mode.KEEPALIVE, rate=15),
+        Stream(Kind.GET, Mode.NEW, rate=15),
+        Stream(Kind.POST, Mode.NEW, rate=5),
+    )
+    with BackgroundLoad(Plan(Target(served.url, DOMAIN, str(served.ca)), streams, seconds=120)) as load:
+        time.sleep(AROUND_SECONDS)
+        event(served)
+        time.sleep(AROUND_SECONDS)
+        result = load.stop()
     assert starts(served) == before
-    served.live_within(SECONDS)
+    # The engine takes its published ports away and brings them back; until then a new connection is refused.
+    assert {failure.reason for failure in result.failures} <= {Reason.CONNECT}, result.summary()
+    moments = [failure.at for failure in result.failures] or [0.0]
+    print(f"{event.__name__} on {colour}: new connections refused for {max(moments) - min(moments):.2f} s")
+    assert max(moments) - min(moments) < REFUSED_SECONDS, result.summary()
 
 
 def test_a_deploy_after_all_that_changes_nothing(served: Environment, colour: str) -> None:

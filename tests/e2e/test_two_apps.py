@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.e2e.fleet import APP, DOMAIN, HOST, Environment, Lab, app_entry, inventory_variables
-from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
+from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
 
 OTHER = "todo"
 OTHER_DOMAIN = "todo.example.com"
@@ -38,11 +39,61 @@ LAB = Lab(
 DOMAINS = {APP: DOMAIN, OTHER: OTHER_DOMAIN}
 
 
+REDIS = """REDISCLI_AUTH="$(cat /etc/redis/password)" redis-cli"""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """The second app came to the first one's droplet while that was under load.
+
+    kept: ids of the containers that both need, before and after.  value: of a key that was in Redis before.
+    """
+
+    both: Environment
+    kept: tuple[dict[str, str], dict[str, str]]
+    value: str
+    result: Result
+
+
 @pytest.fixture(scope="module")
-def both(staging: Environment) -> Environment:
-    """Both apps in the version of the inventory, by one command."""
-    staging.deploy().succeeded()
-    return staging
+def addition(staging: Environment, tmp_path_factory: pytest.TempPathFactory) -> Addition:
+    """The first app alone, then both by one command."""
+    alone = staging.over(
+        tmp_path_factory.mktemp("alone"),
+        {"apps": LAB.overlay["apps"][:1], "postgres_databases": LAB.overlay["postgres_databases"][:1]},
+    )
+    alone.deploy().succeeded()
+    staging.ssh(f"docker exec redis sh -c '{REDIS} set remember me'")
+    before = shared(staging)
+    streams = (
+        Stream(Kind.GET, Mode.NEW, rate=10),
+        Stream(Kind.POST, Mode.NEW, rate=5),
+        Stream(Kind.GET, Mode.KEEPALIVE, rate=20),
+    )
+    with BackgroundLoad(Plan(Target(staging.url, DOMAIN, str(staging.ca)), streams, seconds=300)) as load:
+        staging.deploy().succeeded()
+        result = load.stop()
+    value = staging.ssh(f"docker exec redis sh -c '{REDIS} get remember'").strip()
+    return Addition(staging, (before, shared(staging)), value, result)
+
+
+@pytest.fixture(scope="module")
+def both(addition: Addition) -> Environment:
+    """Both apps in the version of the inventory."""
+    return addition.both
+
+
+def shared(environment: Environment) -> dict[str, str]:
+    """The containers that all apps of the droplet need, and those of the first app: name → id."""
+    projects = ("postgres", "redis", "nginx", f"{APP}-blue")
+    return {name: number for project in projects for name, number in environment.containers(project).items()}
+
+
+def test_a_new_app_is_nothing_to_the_one_that_was_there(addition: Addition) -> None:
+    before, after = addition.kept
+    assert before == after
+    assert addition.value == "me"
+    assert addition.result.passed, addition.result.summary()
 
 
 def test_one_command_deploys_both(both: Environment) -> None:

@@ -14,6 +14,7 @@ from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[2]
+ROUTERS = {"blue": "172.18.128.0", "green": "172.18.128.1"}
 
 
 @dataclass
@@ -82,5 +83,10 @@ def render_edge(**variables: Any) -> str:
     defaults = yaml.safe_load((ROOT / "roles/nginx/defaults/main.yml").read_text())
     return render(
         ROOT / "roles/nginx/templates/nginx.conf.j2",
-        {**defaults, "__nginx_certificate_directory": "selfsigned", **variables},
+        {
+            **defaults,
+            "__nginx_certificate_directory": "selfsigned",
+            "__nginx_routers": {"addresses": {app["name"]: ROUTERS for app in variables.get("nginx_apps", [])}},
+            **variables,
+        },
     )

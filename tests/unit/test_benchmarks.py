@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.benchmark import Benchmark, Cost, Pair, figure, in_turn
+from tests.benchmarks.benchmark import Benchmark, Cost, Count, Growth, Pair, figure, in_turn
+from tests.benchmarks.droplet import Droplet
 from tests.benchmarks.picture import draw
 from tests.benchmarks.record import entry, read, write
 
@@ -29,7 +30,15 @@ def pairs(*seconds: tuple[float, float]) -> list[Pair]:
 
 
 def benchmark(name: str = "noop_over_ping") -> Benchmark:
-    return Benchmark(name, "a deploy", "a ping", 6.0, lambda _: None, lambda _, number: pairs((2.0, 1.0))[number])
+    return Benchmark(
+        name,
+        "a deploy",
+        "a ping",
+        6.0,
+        place=Droplet.named,
+        prepare=lambda _: None,
+        measure=lambda _, number: pairs((2.0, 1.0))[number],
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,6 +60,17 @@ def test_a_figure_is_the_median_of_the_pairs_ratios(measured: Sequence[Pair], va
 def test_a_figure_says_how_far_the_pairs_spread() -> None:
     spread = figure(pairs((2, 1), (3, 1), (10, 1)))
     assert (spread.least, spread.greatest) == (2, 10)
+
+
+def test_growth_is_compared_with_the_growth_of_the_floor() -> None:
+    # Three times as long on more hosts, while the floor takes twice as long.
+    grown = Growth(cost(30), cost(8), before=Pair(cost(10), cost(4)))
+    assert figure([grown]).value == pytest.approx(1.5)
+    assert str(grown) == "(30.00 s / 8.00 s) / (10.00 s / 4.00 s)"
+
+
+def test_a_count_is_its_own_figure() -> None:
+    assert figure([Count(5), Count(6), Count(6)]).value == 6
 
 
 def test_no_pairs_give_no_figure() -> None:

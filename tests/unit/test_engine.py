@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from flotilla.draft import name_of
-from flotilla.engine import EngineError, credentials_for, demultiplex, registry_of
+from flotilla.engine import End, Engine, EngineError, credentials_for, demultiplex, registry_of
 from flotilla.ownership import uid_of
 from flotilla.registry import ImageTrouble, classify
 
@@ -84,3 +84,23 @@ def test_the_uid_of_a_named_user() -> None:
     passwd = "root:x:0:0::/root:/bin/sh\nnotes:x:10001:10001::/:/bin/false\n"
     assert uid_of("notes", passwd) == 10001
     assert uid_of("nobody-here", passwd) == 0
+
+
+def happened(action: str, **attributes: str) -> str:
+    return json.dumps({"Action": action, "Actor": {"Attributes": attributes}})
+
+
+@pytest.mark.parametrize(
+    ("events", "end"),
+    [
+        ([happened("oom"), happened("die", exitCode="137")], End(137, True)),
+        ([happened("oom"), happened("die", exitCode="137"), happened("die", exitCode="3")], End(3, False)),
+        ([happened("die", exitCode="137"), happened("oom")], End(137, True)),
+        ([], None),
+    ],
+)
+def test_the_engine_tells_how_a_container_ended(
+    monkeypatch: pytest.MonkeyPatch, events: list[str], end: End | None
+) -> None:
+    monkeypatch.setattr(Engine, "call", lambda *_, **__: "\n".join(events).encode())
+    assert Engine().last_end("c0ffee") == end

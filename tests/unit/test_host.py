@@ -11,6 +11,8 @@ from flotilla.host import MIB, Holder, Memory
 from hypothesis import given
 from hypothesis import strategies as st
 
+ROOT = Path(__file__).resolve().parents[2]
+
 MEMINFO = (
     "MemTotal:        4028672 kB\nMemFree:          100 kB\nActive(anon):     12 kB\nSwapTotal:       2097148 kB\n"
 )
@@ -153,6 +155,21 @@ def test_a_listener_of_this_machine_is_found_by_its_process() -> None:
         assert [(holder.port, str(holder.pid)) for holder in host.port_holders([port])] == [(port, own)]
 
 
+def test_a_descriptor_that_closes_meanwhile_hides_no_other(tmp_path: Path) -> None:
+    """dockerd opens and closes many while its ports stay; they are all its own, not `an unknown process`'s."""
+    (tmp_path / "1/net").mkdir(parents=True)
+    row = "0: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 1 0 100 0 0 10 0"
+    (tmp_path / "1/net/tcp").write_text(f"  sl  local_address\n   {row}\n")
+    descriptors = tmp_path / "104/fd"
+    descriptors.mkdir(parents=True)
+    (tmp_path / "104/comm").write_text("dockerd\n")
+    for number in range(0, 40, 2):
+        # Asked for where it leads, it fails, as one that was closed does.
+        (descriptors / str(number)).touch()
+    (descriptors / "27").symlink_to("socket:[4711]")
+    assert [(holder.process, holder.pid) for holder in host.port_holders([80], tmp_path)] == [("dockerd", 104)]
+
+
 @pytest.mark.parametrize(
     ("holder", "command"),
     [
@@ -176,3 +193,17 @@ def test_no_text_breaks_a_parser(text: str) -> None:
     host.parse_fib_trie(text)
     host.container_of(text)
     host.unit_of(text)
+
+
+def test_what_a_deploy_runs_steps_back_behind_what_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("os.nice", asked.append)
+    host.step_back()
+    assert asked == [10]
+
+
+@pytest.mark.parametrize("module", ["flotilla_release", "flotilla_host"])
+def test_the_modules_of_a_deploy_step_back_first(module: str) -> None:
+    main = (ROOT / f"plugins/modules/{module}.py").read_text().partition("\ndef main()")[2]
+    step = main.index("step_back()")
+    assert main.index("AnsibleModule(") < step < main.index("module.params")

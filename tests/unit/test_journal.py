@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from flotilla.journal import RECOVERY, TRANSITIONS, Colour, Journal, JournalError, Phase, Slot, load, save
+from flotilla.journal import TRANSITIONS, Colour, Journal, JournalError, Phase, Slot, load, save
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,10 +43,29 @@ def test_a_promoted_candidate_serves() -> None:
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-def test_every_phase_has_a_way_out_of_a_crash(phase: Phase) -> None:
-    step = RECOVERY[phase]
-    assert (step is None) == (phase is Phase.IDLE)
-    assert step is None or (step in TRANSITIONS[phase] and Phase.IDLE in TRANSITIONS[step])
+def test_what_is_being_done_may_be_done_again_and_ends(phase: Phase) -> None:
+    assert (phase in TRANSITIONS[phase]) == phase.endswith("ing")
+    reached, front = {phase}, {phase}
+    while front:
+        front = {after for before in front for after in TRANSITIONS[before]} - reached
+        reached |= front
+    assert Phase.IDLE in reached
+
+
+def test_that_traffic_moved_is_remembered_through_an_abort() -> None:
+    journal = Journal(live=LIVE).begin("r2").enter(Phase.PREPARED)
+    assert not journal.moved
+    journal = journal.enter(Phase.COMMITTING).enter(Phase.ABORTING).enter(Phase.ABORTING)
+    assert journal.moved
+    assert not journal.discard().moved
+    assert not journal.discard().begin("r3").moved
+
+
+def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(
+        '{"phase": "idle", "live": {"release": "r1", "colour": "green"}, "candidate": null}'
+    )
+    assert load(tmp_path / "state.json") == Journal(live=LIVE)
 
 
 def test_a_missing_journal_is_an_app_that_was_never_deployed(tmp_path: Path) -> None:
@@ -56,7 +75,7 @@ def test_a_missing_journal_is_an_app_that_was_never_deployed(tmp_path: Path) -> 
 slots = st.none() | st.builds(Slot, st.text(min_size=1), st.sampled_from(Colour))
 
 
-@given(st.builds(Journal, st.sampled_from(Phase), slots, slots))
+@given(st.builds(Journal, st.sampled_from(Phase), slots, slots, st.booleans()))
 def test_a_journal_survives_the_disk(tmp_path_factory: pytest.TempPathFactory, journal: Journal) -> None:
     path = tmp_path_factory.mktemp("journal") / "state.json"
     save(path, journal)

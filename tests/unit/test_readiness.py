@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from flotilla.engine import End
 from flotilla.readiness import State, explain, judge, judge_container
 
 
@@ -74,3 +75,15 @@ def test_an_explanation_shows_exit_code_memory_probe_ports_and_log() -> None:
     assert "listens on: 3000" in text
     assert "probe: exit 7: connection refused" in text
     assert text.endswith("log: two")
+
+
+@pytest.mark.parametrize(
+    ("ended", "says"),
+    [
+        (End(137, True), "api: running again, exit code 137, out of memory: yes, restarts: 1"),
+        (End(3, False), "api: running again, exit code 3, out of memory: no, restarts: 1"),
+        (None, "api: running, how it ended: forgotten, restarts: 1"),
+    ],
+)
+def test_an_explanation_of_a_restarted_container_tells_of_its_end(ended: End | None, says: str) -> None:
+    assert explain(container(restarts=1), "", [], ended).startswith(says)

@@ -135,11 +135,34 @@ def test_the_router_reaches_the_edge_and_every_service_on_a_route(notes: Resolve
     router = notes.compose["services"][ROUTER]
     assert router["networks"] == {
         "default": {},
-        "flotilla-edge": {"aliases": ["notes-router-${FLOTILLA_COLOUR}"]},
+        "flotilla-edge": {"ipv4_address": "${FLOTILLA_ROUTER_ADDRESS}"},
         "front": {},
     }
     assert notes.compose["networks"]["flotilla-edge"] == {"name": "flotilla-edge", "external": True}
     assert notes.images[ROUTER] == "nginx:1.26"
+
+
+def test_a_routed_service_of_one_container_has_an_address_and_others_are_found_by_name() -> None:
+    two = {"replicas": 2}
+    apart = {"networks": {"own": None}}
+    result = run(
+        config(
+            web=service(), many=service(deploy=two), far=service(**apart), idle=service(), top={"networks": {"own": {}}}
+        ),
+        routes=tuple(Route(f"/{name}", name, 80) for name in ("web", "many", "far")),
+        unchecked=("web", "many", "far"),
+    )
+    services = result.compose["services"]
+    assert result.addresses == {"web": 2}
+    assert services["web"]["networks"]["default"] == {"ipv4_address": "${FLOTILLA_ADDRESS_2}"}
+    assert "ipv4_address" not in services["many"]["networks"]["default"]
+    assert "ipv4_address" not in services["idle"]["networks"]["default"]
+    upstreams = {name: value for name, value in services[ROUTER]["environment"].items() if "UPSTREAM" in name}
+    assert upstreams == {
+        "FLOTILLA_UPSTREAM_0": "far",
+        "FLOTILLA_UPSTREAM_1": "many",
+        "FLOTILLA_UPSTREAM_2": "${FLOTILLA_ADDRESS_2}",
+    }
 
 
 def test_read_only_binds_are_copied_and_listed_writable_ones_are_kept(notes: Resolved) -> None:
@@ -345,12 +368,6 @@ def test_a_dollar_in_a_path_is_a_dollar_on_the_disk() -> None:
     result = run(config(web=service(volumes=[bind(f"{SOURCE}/a$$b", read_only=True)])))
     assert result.copies[0].source == "a$b"
     assert result.compose["services"]["web"]["volumes"][0]["source"].endswith("/files/a$$b")
-
-
-def test_the_router_suits_an_older_engine() -> None:
-    check = run(config(web=service()), start_interval=False).compose["services"][ROUTER]["healthcheck"]
-    assert "start_interval" not in check
-    assert check["interval"] == "2s"
 
 
 # -- what is refused, with the fix ----------------------------------------------------------------

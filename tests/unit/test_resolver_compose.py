@@ -18,6 +18,7 @@ from flotilla.resolve import Context, Resolved, Route, resolve
 
 pytestmark = pytest.mark.compose
 
+ROUTER_ADDRESS = "172.18.128.0"
 DATA = Path(__file__).parent / "resolver_data"
 PREFIX = shlex.split(os.environ.get("FLOTILLA_COMPOSE_PREFIX", ""))
 
@@ -75,6 +76,9 @@ def resolved(config: dict[str, Any]) -> Resolved:
 
 def read_back(project: dict[str, Any] | None, colour: str = "blue") -> dict[str, Any]:
     variables = {"FLOTILLA_COLOUR": colour, "FLOTILLA_RELEASE": "r1", "FLOTILLA_HOST": "web-1"}
+    variables |= {"FLOTILLA_ROUTER_ADDRESS": ROUTER_ADDRESS} | {
+        f"FLOTILLA_ADDRESS_{number}": f"172.19.128.{number}" for number in range(2)
+    }
     loaded: dict[str, Any] = json.loads(compose(json.dumps(project), "config", "--format", "json", **variables))
     return loaded
 
@@ -85,7 +89,7 @@ def test_compose_accepts_the_colours_file_and_fills_in_the_colour(resolved: Reso
     assert read["name"] == f"notes-{colour}"
     assert sorted(read["services"]) == sorted(resolved.compose["services"])
     assert read["networks"]["back"]["name"] == f"notes-{colour}-back"
-    assert read["services"]["flotilla-router"]["networks"]["flotilla-edge"]["aliases"] == [f"notes-router-{colour}"]
+    assert read["services"]["flotilla-router"]["networks"]["flotilla-edge"]["ipv4_address"] == ROUTER_ADDRESS
     api = read["services"]["api"]
     assert api["environment"]["FLOTILLA_COLOUR"] == colour
     assert api["volumes"][0]["source"] == "/opt/notes/releases/r1/files/conf"

@@ -18,8 +18,8 @@ def test_a_prefix_ends_at_a_slash() -> None:
     config = router(API, UI)
     for name in ("location = /api", "location /api/"):
         assert config.find(name).values("proxy_pass") == ["http://$service:3000"]
-        assert config.find(name).values("set") == ["$service api"]
-    assert config.find("location /").values("set") == ["$service ui"]
+        assert config.find(name).values("set") == ["$service ${FLOTILLA_UPSTREAM_0}"]
+    assert config.find("location /").values("set") == ["$service ${FLOTILLA_UPSTREAM_1}"]
 
 
 def test_release_and_colour_are_left_to_the_container() -> None:
@@ -33,7 +33,12 @@ def test_release_and_colour_are_left_to_the_container() -> None:
 
 def test_nothing_else_is_taken_from_the_environment() -> None:
     text = render_router({"name": "notes", "routes": [API, UI]})
-    assert {part.partition("}")[0] for part in text.split("${")[1:]} == {"FLOTILLA_RELEASE", "FLOTILLA_COLOUR"}
+    assert {part.partition("}")[0] for part in text.split("${")[1:]} == {
+        "FLOTILLA_RELEASE",
+        "FLOTILLA_COLOUR",
+        "FLOTILLA_UPSTREAM_0",
+        "FLOTILLA_UPSTREAM_1",
+    }
 
 
 def test_a_stripped_prefix_is_matched_literally() -> None:

@@ -226,3 +226,16 @@ def test_networks_are_checked_and_named() -> None:
     assert flotilla_addresses(["10.0.0.0/16", "192.0.2.1"], "nginx_trusted_proxies") == ["10.0.0.0/16", "192.0.2.1"]
     with pytest.raises(AnsibleFilterError, match=r"nginx_trusted_proxies\[1\]: "):
         flotilla_addresses(["10.0.0.0/16", "10.0.0.1/16"], "nginx_trusted_proxies")
+
+
+# Python takes whatever stands behind % for the zone of an IPv6 address, ends of lines too.
+ZONE = "fe80::1%eth0;\n    return 200"
+
+
+def test_an_address_with_a_zone_is_no_address() -> None:
+    with pytest.raises(AnsibleFilterError, match=r"nginx_trusted_proxies\[0\]: .*zone"):
+        flotilla_addresses([ZONE], "nginx_trusted_proxies")
+    with pytest.raises(AnsibleFilterError, match=r"nginx_extra_names\[0\]: .*nor an address"):
+        flotilla_edge_servers([{"name": "notes", "domains": ["notes.example.com"]}], {}, [ZONE])
+    with pytest.raises(AnsibleFilterError, match="nor an address"):
+        flotilla_edge_servers([{"name": "notes", "domains": [ZONE]}])

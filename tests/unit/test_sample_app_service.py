@@ -280,3 +280,11 @@ def test_errors_begin_after_readiness() -> None:
         assert service.call("GET", "/ready")[0] == 200
         assert service.call("GET", "/version")[0] == 500
         assert service.call("GET", "/live")[0] == 200
+
+
+def test_slow_answers_are_slow_but_for_the_probes() -> None:
+    with running(rehearse.parse("slow_answers:0.3")) as service:
+        for path, slow in (("/version", True), ("/live", False), ("/ready", False)):
+            began = time.monotonic()
+            assert service.call("GET", path)[0] == 200
+            assert (time.monotonic() - began >= 0.3) is slow

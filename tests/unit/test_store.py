@@ -6,8 +6,12 @@ import base64
 import io
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from flotilla.journal import Colour, Journal, Slot
+from flotilla.retention import previous_proven, prune
 from flotilla.store import Release, Standing, Store, digest_of_files, unpack
 
 
@@ -39,6 +43,56 @@ def test_pruning_counts_proven_releases_only(store: Store) -> None:
     ):
         add(store, name, standing)
     assert [record.id for record in store.prunable(2, ["r6"])] == ["r1", "r2", "r3", "r5"]
+
+
+def test_what_a_failed_prepare_left_goes_unless_it_is_in_hand(store: Store) -> None:
+    add(store, "r1", Standing.PROVEN)
+    add(store, "r4", Standing.LIVE)
+    for name in ("r2", "r5"):
+        (store.directory(name) / "source").mkdir(parents=True)
+    assert store.unrecorded() == ["r2", "r5"]
+    site: Any = SimpleNamespace(store=store)
+    prune(site, Journal(live=Slot("r4", Colour.BLUE), candidate=Slot("r5", Colour.GREEN)), keep=2)
+    assert sorted(path.name for path in store.directory("r1").parent.iterdir()) == ["r1", "r4", "r5"]
+
+
+def test_a_release_that_was_rolled_back_from_stays_while_an_older_one_does(store: Store) -> None:
+    for name, standing in (
+        ("r1", Standing.ROLLED_BACK),
+        ("r2", Standing.PROVEN),
+        ("r3", Standing.ROLLED_BACK),
+        ("r4", Standing.LIVE),
+    ):
+        add(store, name, standing)
+    assert [record.id for record in store.prunable(2, ["r4"])] == ["r1"]
+    assert [record.id for record in store.prunable(1, ["r4"])] == ["r1", "r2", "r3"]
+
+
+def test_where_a_rollback_goes_is_never_pruned(store: Store) -> None:
+    for name, standing in (
+        ("r1", Standing.PROVEN),
+        ("r2", Standing.PROVEN),
+        ("r3", Standing.REVERTED),
+        ("r4", Standing.LIVE),
+    ):
+        add(store, name, standing)
+    target = previous_proven(store.releases(), "r4")
+    assert target == "r2"
+    assert [record.id for record in store.prunable(1, ["r4", target])] == ["r1", "r3"]
+
+
+def test_nothing_is_before_the_first_release(store: Store) -> None:
+    add(store, "r1", Standing.LIVE)
+    assert previous_proven(store.releases(), "r1") == ""
+
+
+def test_migrations_without_a_way_back_are_remembered(store: Store) -> None:
+    assert store.barriers() == []
+    store.add_barrier("r1", "1.0.0")
+    store.add_barrier("r2", "1.1.0")
+    with (store.base / "migrations.jsonl").open("a") as file:
+        file.write('{"release": "r3"')
+    assert [barrier["release"] for barrier in store.barriers()] == ["r1", "r2"]
 
 
 def test_the_live_release_is_never_pruned(store: Store) -> None:

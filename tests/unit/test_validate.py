@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_from_no_secrets_to_a_valid_inventory(overlay: Path) -> None:
     made = play("playbooks/secrets.yml", overlay)
     assert made.returncode == 0, made.stdout + made.stderr
     assert (overlay / "vault.yml").read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;staging")
-    assert "changed=0" in play("playbooks/secrets.yml", overlay).stdout
+    assert re.search(r"^localhost +0 +0 +0 ", play("playbooks/secrets.yml", overlay).stdout, re.MULTILINE)
 
     first, second = (
         play(overlay.parent / "play.yml", overlay),

@@ -127,3 +127,8 @@ def test_the_reference_describes_every_variable_and_key() -> None:
         for name in keys | inventory.OURS
         if f"`{name}`" not in text and f"`-e {name}=" not in text and f"{{{name}:" not in text
     } == set()
+
+
+def test_letters_that_changed_places_are_a_misspelling() -> None:
+    assert "did you mean `version`?" in inventory.misspelt(["verison"], {})["verison"]
+    assert inventory.misspelt(["vision"], {}) == {}

@@ -14,6 +14,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+PLACE = re.compile(r"controller|host")
 # /opt/flotilla is the stacks', and `<app>-<suffix>` are an app's Compose projects and networks.
 RESERVED = "flotilla"
 RESERVED_SUFFIXES = ("-blue", "-green", "-data", "-migration")
@@ -48,6 +49,16 @@ ROUTE = {
     "websocket": Key("bool"),
     "spa": Key("bool"),
 }
+HOOK = {
+    "command": Key("str"),
+    "tasks": Key("str"),
+    "where": Key("str", default="controller", pattern=PLACE),
+    "timeout_seconds": Key("int", default=60, least=1),
+}
+HOOKS = {
+    point: Key("objects", default=[], keys=HOOK)
+    for point in ("before_deploy", "after_deploy", "on_failure", "on_rollback")
+}
 APP = {
     "name": Key("str", required=True, pattern=NAME),
     "source": Key("str", required=True),
@@ -59,7 +70,11 @@ APP = {
     "secrets": Key("map", default={}, pattern=VARIABLE),
     "migration": Key(
         "object",
-        keys={"service": Key("str", required=True), "timeout_seconds": Key("int", default=600, least=1)},
+        keys={
+            "service": Key("str", required=True),
+            "timeout_seconds": Key("int", default=600, least=1),
+            "compatible": Key("bool", default=True),
+        },
     ),
     "workers": Key("list", default=[]),
     "shared": Key("list", default=[]),
@@ -75,6 +90,7 @@ APP = {
             "pull_seconds": Key("int", default=600, least=1),
         },
     ),
+    "hooks": Key("object", default={}, keys=HOOKS),
     "keep_releases": Key("int", default=3, least=1),
     "upload_limit_mb": Key("int", default=25, least=1),
     "security_headers": Key("map"),
@@ -88,6 +104,7 @@ APP = {
     ),
 }
 ALLOWED = {
+    PLACE: "write controller or host",
     NAME: "write lower-case letters, digits and -, a letter first, 31 at most",
     VERSION: "write a tag of the image: letters, digits, dots, _ and -, 128 at most",
     VARIABLE: "write letters, digits and _, no digit first",
@@ -264,6 +281,21 @@ def select(
             )
             problems.append(Problem(place, variable, what, again))
     return chosen, problems
+
+
+def select_one(
+    apps: Sequence[Mapping[str, Any]], app: str | None, command: str
+) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The one app that a rollback is about, without a version: the hosts know which there were."""
+    names = [str(entry["name"]) for entry in apps]
+    example = f"{command} -e app={names[0]} (apps: {', '.join(names)})"
+    if app is None and len(names) > 1:
+        return [], [Problem("command line", "app", f"is not given, and there are {len(names)} apps", example)]
+    if app is not None and app not in names:
+        return [], [Problem("command line", "app", f"there is no app `{app}`{did_you_mean(app, names)}", example)]
+    chosen = dict(next(entry for entry in apps if app in (None, entry["name"])))
+    chosen.pop("version", None)
+    return [chosen], []
 
 
 def names_of(app: Mapping[str, Any], key: str) -> Iterable[str]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+
+from .zeros import STATED, find
 
 LIMIT_BYTES = 2 * 1024 * 1024
 COMPOSE = "compose.yaml"
@@ -161,6 +164,10 @@ def _is_compose(file: Path) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get("services"), Mapping)
 
 
+def _compose_files(files: Mapping[str, Path]) -> list[str]:
+    return [name for name, file in files.items() if name == COMPOSE or _is_compose(file)]
+
+
 def _files(directory: Path, path: PurePosixPath, name: str, reference: str, required: bool) -> list[Path]:
     where = f"{directory / name}: `{reference}`"
     if path.parts[:1] == ("..",):
@@ -178,7 +185,10 @@ def _files(directory: Path, path: PurePosixPath, name: str, reference: str, requ
 
 
 def pack(files: Mapping[str, Path], directory: Path, limit: int = LIMIT_BYTES) -> bytes:
-    """A gzipped tar archive that depends on names, contents and executable bits alone. Raises BundleError."""
+    """A gzipped tar archive that depends on names, contents and executable bits alone. Raises BundleError.
+
+    Beside the files it has one of its own, for `zeros.restore`.
+    """
     sizes = {name: file.stat().st_size for name, file in files.items()}
     if sum(sizes.values()) > limit:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
@@ -187,15 +197,17 @@ def pack(files: Mapping[str, Path], directory: Path, limit: int = LIMIT_BYTES) -
             f"{directory / COMPOSE}: the files it refers to take {sum(sizes.values()) // 1024} KiB, more than "
             f"{limit // 1024} KiB; the largest: {listed}. Next: put them into an image or a named volume"
         )
+    contents = {name: (file.read_bytes(), bool(file.stat().st_mode & 0o100)) for name, file in files.items()}
+    if stated := find(_parsed(directory, name, contents[name][0].decode()) for name in _compose_files(files)):
+        contents[STATED] = json.dumps(stated, sort_keys=True).encode(), False
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=9) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for name in sorted(files):
-            content = files[name].read_bytes()
+        for name, (content, executable) in sorted(contents.items()):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
-            entry.mode = 0o755 if files[name].stat().st_mode & 0o100 else 0o644
+            entry.mode = 0o755 if executable else 0o644
             archive.addfile(entry, io.BytesIO(content))
     return packed.getvalue()

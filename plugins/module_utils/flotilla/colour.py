@@ -39,12 +39,12 @@ class ColourProject:
         """All containers of the project, stopped ones too."""
         return self.engine.project(self.project.name)
 
-    def up(self, services: Sequence[str], *, deadline: float) -> None:
-        """Start services, without a pull; `deadline` is a `time.monotonic()` value."""
+    def up(self, services: Sequence[str], *, deadline: float, start: bool = True) -> None:
+        """Start services, or only make their containers, without a pull; `deadline` is a `time.monotonic()` value."""
         try:
             self.project.run(
                 "up",
-                "--detach",
+                "--detach" if start else "--no-start",
                 "--no-build",
                 "--pull",
                 "never",
@@ -88,7 +88,10 @@ class ColourProject:
         for container in self.containers():
             if service_of(container) in services:
                 ports = sockets.listening(sockets.of_process(int(container["State"].get("Pid") or 0)))
-                parts.append(readiness.explain(container, self.engine.logs(container["Id"], 20), ports))
+                # At once: the engine forgets soon.
+                ended = self.engine.last_end(container["Id"]) if container.get("RestartCount") else None
+                log = self.engine.logs(container["Id"], 20)
+                parts.append(readiness.explain(container, log, ports, ended))
         return "\n".join(parts)
 
     def router_address(self, network: str) -> str:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from . import zeros
 from .compose_cli import ComposeError, Project
 from .engine import Engine, EngineError
 from .problem import Problem
@@ -41,7 +42,7 @@ def read(settings: Settings, store: Store, source: Path, router_config: str, dig
     file = next((source / name for name in COMPOSE_NAMES if (source / name).is_file()), source / COMPOSE_NAMES[0])
     project = Project(settings.name, file, settings.compose_variables(), directory=source)
     try:
-        config = project.config()
+        config = zeros.restore(project.config(), zeros.read(source))
     except ComposeError as error:
         what = _without_secrets(error.output, settings.secrets.values())
         raise ComposeFileError(

@@ -13,15 +13,19 @@ import io
 import json
 import socket
 import tarfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from .addresses import pinned_config
 from .resolve import Network, Volume
 
 API = "/v1.41"
+# How often a network is tried whose subnet somebody else was given meanwhile.
+CREATE_ATTEMPTS = 5
 DEFAULT_REGISTRY = "https://index.docker.io/v1/"
 
 
@@ -32,6 +36,14 @@ class EngineError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
+
+
+@dataclass(frozen=True)
+class End:
+    """How a container's process ended: its exit code, and whether it had taken more memory than it may."""
+
+    exit_code: int
+    out_of_memory: bool
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -85,6 +97,16 @@ class Engine:
         """The decoded JSON answer to a GET."""
         return json.loads(self.call("GET", path, query=query, timeout=timeout))
 
+    def _found(self, path: str) -> dict[str, Any] | None:
+        """The decoded answer to a GET, or None where the engine has no such thing."""
+        try:
+            found: dict[str, Any] = self.get(path)
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
     # -- containers ---------------------------------------------------------------------------
 
     def project(self, name: str) -> list[dict[str, Any]]:
@@ -99,6 +121,10 @@ class Engine:
                 if error.status != 404:  # it went away between the two calls
                     raise
         return containers
+
+    def container(self, name: str) -> dict[str, Any] | None:
+        """`inspect` of a container by name or id, or None where there is none."""
+        return self._found(f"/containers/{quote(name, safe='')}/json")
 
     def stop(self, container: str, seconds: int) -> None:
         """TERM (or the image's STOPSIGNAL), then KILL after `seconds`. A stopped or absent one is fine."""
@@ -129,16 +155,64 @@ class Engine:
             return ""
         return demultiplex(raw).decode(errors="replace")
 
+    def last_end(self, container: str) -> End | None:
+        """How the container (by full id) last ended, also when it runs again; None when the engine forgot.
+
+        An `inspect` of a container that was started again says nothing of why. The engine remembers its last 256
+        events, in seconds or minutes of work.
+        """
+        filters = json.dumps({"type": ["container"], "container": [container], "event": ["oom", "die"]})
+        query = {"since": "1", "until": f"{time.time():.9f}", "filters": filters}
+        try:
+            raw = self.call("GET", "/events", query=query)
+        except EngineError:
+            return None
+        happened = list(map(json.loads, raw.splitlines()))
+        deaths = [number for number, event in enumerate(happened) if event.get("Action") == "die"]
+        if not deaths:
+            return None
+        code = int(happened[deaths[-1]]["Actor"]["Attributes"].get("exitCode", 0))
+        # The kernel's word of the memory may come before or after the end that it tells of.
+        since = deaths[-2] + 1 if len(deaths) > 1 else 0
+        return End(code, any(event.get("Action") == "oom" for event in happened[since:]))
+
     # -- networks -----------------------------------------------------------------------------
 
+    def network(self, name: str) -> dict[str, Any] | None:
+        """`inspect` of a network, or None where there is none."""
+        return self._found(f"/networks/{quote(name, safe='')}")
+
+    def join(self, network: str, container: str, alias: str) -> None:
+        """Connect a container to a network, where others find it as `alias`."""
+        body = {"Container": container, "EndpointConfig": {"Aliases": [alias]}}
+        self.call("POST", f"/networks/{quote(network, safe='')}/connect", body)
+
     def ensure_network(self, name: str, network: Network, labels: Mapping[str, str]) -> bool:
-        """Create a network under `name` unless it is there. Returns whether it was created."""
-        try:
-            self.get(f"/networks/{quote(name, safe='')}")
+        """Create a network under `name` unless it is there. Returns whether it was created.
+
+        The engine chooses the subnet. A network of one IPv4 subnet is then made once more, with that subnet stated:
+        only such a network can give a container a fixed address (see `addresses`).
+        """
+        if self.network(name):
             return False
-        except EngineError as error:
-            if error.status != 404:
-                raise
+        for attempt in range(CREATE_ATTEMPTS):
+            self._create_network(name, network, labels, [])
+            pinned = pinned_config(self.network(name) or {})
+            if pinned is None:
+                return True
+            self.call("DELETE", f"/networks/{quote(name, safe='')}")
+            try:
+                self._create_network(name, network, labels, [pinned])
+                return True
+            except EngineError:
+                # Somebody else was given the same subnet meanwhile.
+                if attempt + 1 == CREATE_ATTEMPTS:
+                    raise
+        return True
+
+    def _create_network(
+        self, name: str, network: Network, labels: Mapping[str, str], configs: list[dict[str, str]]
+    ) -> None:
         body = {
             "Name": name,
             "CheckDuplicate": True,
@@ -147,9 +221,9 @@ class Engine:
             "EnableIPv6": network.ipv6,
             "Options": dict(network.options),
             "Labels": dict(labels),
+            "IPAM": {"Driver": "default", "Config": configs},
         }
         self.call("POST", "/networks/create", body)
-        return True
 
     def ensure_volume(self, volume: Volume, labels: Mapping[str, str]) -> None:
         """Create a named volume; one that is there stays as it is."""
@@ -175,13 +249,7 @@ class Engine:
 
     def image(self, reference: str) -> dict[str, Any] | None:
         """`inspect` of a local image, or None."""
-        try:
-            found: dict[str, Any] = self.get(f"/images/{quote(reference, safe='/:@')}/json")
-        except EngineError as error:
-            if error.status == 404:
-                return None
-            raise
-        return found
+        return self._found(f"/images/{quote(reference, safe='/:@')}/json")
 
     def pull(self, reference: str, *, timeout: float) -> None:
         """Pull `reference` (`name@sha256:…`), logging in as the host's Docker configuration says."""

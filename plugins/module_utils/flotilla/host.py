@@ -5,6 +5,7 @@ Functions take text or a root directory and return values, so that tests feed th
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from .problem import Problem
 from .sockets import LISTEN, of_process
 
+NICENESS = 10
 MIB = 1024 * 1024
 # What the operating system, sshd, systemd and the engine are left with.
 OS_RESERVE_BYTES = 128 * MIB
@@ -71,7 +73,7 @@ def parse_meminfo(text: str) -> dict[str, int]:
 def parse_cgroup_limit(text: str) -> int | None:
     """Bytes of memory.max (v2) or memory.limit_in_bytes (v1); None without a limit."""
     word = text.strip()
-    if not word.isdigit() or int(word) >= UNLIMITED:
+    if not word.isdecimal() or int(word) >= UNLIMITED:
         return None
     return int(word)
 
@@ -192,15 +194,19 @@ def port_holders(ports: Iterable[int], proc: Path = Path("/proc")) -> list[Holde
 
 
 def _socket_inodes(process: Path) -> set[int]:
-    inodes: set[int] = set()
+    """The sockets that a process has open; none of a process that ended, nor those that it closed, while we looked."""
     try:
-        for descriptor in (process / "fd").iterdir():
-            match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
-            if match:
-                inodes.add(int(match[1]))
+        links = [_link(descriptor) for descriptor in (process / "fd").iterdir()]
     except OSError:
-        pass  # The process ended, or a descriptor was closed, while we looked.
-    return inodes
+        return set()
+    return {int(match[1]) for link in links if (match := re.fullmatch(r"socket:\[(\d+)\]", link))}
+
+
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
 
 
 def _mib(size: int) -> int:
@@ -216,3 +222,8 @@ def _read_bytes(path: Path) -> bytes:
 
 def _read(path: Path) -> str:
     return _read_bytes(path).decode(errors="replace")
+
+
+def step_back() -> None:
+    """Let what serves have the processor before this process, so that a deploy on a small host slows no request."""
+    os.nice(NICENESS)

@@ -18,12 +18,22 @@ OURS = frozenset(
         "apps",
         "app",
         "version",
+        "maintenance",
         "private_address",
         "environment_name",
         "environment_private_network",
         "environment_allow_latest",
         "environment_stamp_key",
         "environment_given_secrets",
+        "environment_approval",
+        "environment_p95_ms",
+        "loadbalancer_mode",
+        "loadbalancer_drain_seconds",
+        "approve",
+        "release",
+        "skip_hosts",
+        "across_migration",
+        "list",
         "droplet_cpus",
         "droplet_memory_mb",
         "droplet_disk_gb",
@@ -91,7 +101,10 @@ def misspelt(names: Iterable[str], roles: Mapping[str, Mapping[str, Any]]) -> di
             whose = f"the role `{prefixes[prefix]}`" if prefixes[prefix] else "Flotilla"
             found[name] = f"is not a variable of {whose}{did_you_mean(name, known)}"
         else:
-            near = nearest(name, known, CLOSE)
+            # Two letters that changed places are too far apart for `nearest` in a short name: `verison`.
+            near = next((one for one in sorted(known) if sorted(one) == sorted(name)), None) or nearest(
+                name, known, CLOSE
+            )
             if near:
                 found[name] = f"is not known (did you mean `{near}`?)"
     return found
@@ -110,6 +123,11 @@ def group_problems(groups: Mapping[str, Iterable[str]], sources: Sources) -> lis
     if not groups.get("app"):
         problems.append(
             Problem(sources.place("app"), "app", "no host is in the group `app`", "add one to hosts.yml below app:")
+        )
+    for host in sorted(set(groups.get("loadbalancer", [])) & set(groups.get("app", []))):
+        what = f"`{host}` is in the group `app` too, and both want the ports 80 and 443"
+        problems.append(
+            Problem(sources.place("loadbalancer"), "loadbalancer", what, "give the balancer a host of its own")
         )
     return problems
 

@@ -38,7 +38,8 @@ class Phase(StrEnum):
 
 
 # What may follow what. Every phase may be entered again (a rerun after a crash), and an abort is
-# possible until the old colour is being taken down.
+# possible until the old colour is being taken down. What a rerun does with what a crashed run left is
+# decided for the whole fleet: see `fleet.recovery`.
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.IDLE: frozenset({Phase.PREPARING}),
     Phase.PREPARING: frozenset({Phase.PREPARING, Phase.PREPARED, Phase.ABORTING}),
@@ -47,18 +48,6 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.COMMITTED: frozenset({Phase.COMMITTING, Phase.FINISHING, Phase.ABORTING}),
     Phase.ABORTING: frozenset({Phase.ABORTING, Phase.IDLE}),
     Phase.FINISHING: frozenset({Phase.FINISHING, Phase.IDLE}),
-}
-
-# What the next run does with what a crashed one left: a release that never took traffic goes, one
-# whose commit was cut short goes back to the old release, a committed one is finished.
-RECOVERY: dict[Phase, Phase | None] = {
-    Phase.IDLE: None,
-    Phase.PREPARING: Phase.ABORTING,
-    Phase.PREPARED: Phase.ABORTING,
-    Phase.COMMITTING: Phase.ABORTING,
-    Phase.ABORTING: Phase.ABORTING,
-    Phase.COMMITTED: Phase.FINISHING,
-    Phase.FINISHING: Phase.FINISHING,
 }
 
 
@@ -80,30 +69,35 @@ class Journal:
 
     live: what served before the deploy in hand, and serves still until its commit.
     candidate: what the deploy in hand brings; None when the phase is idle.
+    moved: whether the candidate may have had traffic. It stays true through an abort.
+    stop_first: the commit stops what served before and only then boots the candidate, for want of room for both.
     """
 
     phase: Phase = Phase.IDLE
     live: Slot | None = None
     candidate: Slot | None = None
+    moved: bool = False
+    stop_first: bool = False
 
     def enter(self, phase: Phase) -> Journal:
         """The journal in `phase`; raises `JournalError` where `TRANSITIONS` does not allow it."""
         if phase not in TRANSITIONS[self.phase]:
             raise JournalError(f"a deploy that is {self.phase} cannot become {phase}")
-        return replace(self, phase=phase)
+        return replace(self, phase=phase, moved=self.moved or phase is Phase.COMMITTING)
 
-    def begin(self, release: str) -> Journal:
+    def begin(self, release: str, *, stop_first: bool = False) -> Journal:
         """Start (or start again) to prepare `release`, in the colour that does not serve."""
         colour = self.live.colour.other if self.live else Colour.BLUE
-        return replace(self.enter(Phase.PREPARING), candidate=Slot(release, colour))
+        first = stop_first and self.live is not None
+        return replace(self.enter(Phase.PREPARING), candidate=Slot(release, colour), moved=False, stop_first=first)
 
     def promote(self) -> Journal:
         """The candidate is what serves; nothing is in hand any more."""
-        return replace(self.enter(Phase.IDLE), live=self.candidate, candidate=None)
+        return replace(self.enter(Phase.IDLE), live=self.candidate, candidate=None, moved=False, stop_first=False)
 
     def discard(self) -> Journal:
         """The candidate is gone; what served before serves."""
-        return replace(self.enter(Phase.IDLE), candidate=None)
+        return replace(self.enter(Phase.IDLE), candidate=None, moved=False, stop_first=False)
 
 
 def load(path: Path) -> Journal:
@@ -112,7 +106,9 @@ def load(path: Path) -> Journal:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         return Journal()
-    return Journal(phase=Phase(data["phase"]), live=_slot(data["live"]), candidate=_slot(data["candidate"]))
+    live, candidate = _slot(data["live"]), _slot(data["candidate"])
+    flags = {name: bool(data.get(name, False)) for name in ("moved", "stop_first")}
+    return Journal(Phase(data["phase"]), live, candidate, **flags)
 
 
 def save(path: Path, journal: Journal) -> None:

@@ -10,10 +10,11 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import draft as drafts
+from .admission import as_data
 from .colour import ROUTER_PORT, ColourProject
 from .compose_cli import ComposeError, Project
 from .edge import probe
@@ -22,6 +23,7 @@ from .journal import Colour, Slot, write_atomic
 from .ownership import assign_secrets, service_uids
 from .readiness import service_of
 from .resolve import EDGE_NETWORK, Resolved
+from .retention import make_room
 from .site import PhaseError, Site, now
 from .store import Release, Standing, unpack
 
@@ -34,18 +36,36 @@ class Preparation:
 
     site: Site
     slot: Slot
-    bundle: str
-    router_config: str
-    digests: Mapping[str, str]
+    bundle: str = ""
+    router_config: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *, migrate: bool) -> Release:
-        """All steps. Raises one of the phases' errors, and leaves cleaning up to the abort."""
+        """All steps. Raises one of the phases' errors, and leaves cleaning up to the abort.
+
+        With `stop_first` the candidate is not booted: its commit does that.
+        """
+        make_room(self.site, self.site.journal)
         record = self._write()
         if migrate:
             record = self._migrate(record)
+        if not self.site.journal.stop_first:
+            self.boot(record)
+        return record
+
+    def again(self) -> Release:
+        """Boot a release that is there already, as it was: nothing is resolved, pulled or migrated."""
+        record = self.site.release(self.slot.release)
+        if missing := absent(self.site, record):
+            raise PhaseError(f"release {record.id} is not whole any more: {missing}")
+        if not self.site.journal.stop_first:
+            self.boot(record)
+        return record
+
+    def boot(self, record: Release) -> None:
+        """Boot the idle colour, and ask it for its readiness."""
         self._boot(record)
         self._preview(record)
-        return record
 
     # -- the release on disk and in the engine --------------------------------------------------
 
@@ -93,8 +113,14 @@ class Preparation:
                 "start_at_commit": list(resolved.start_at_commit),
                 "one_shots": list(resolved.one_shots),
                 "grace_seconds": dict(resolved.grace_seconds),
+                "addresses": dict(resolved.addresses),
                 "migration": self.site.settings.migration if resolved.migration else None,
                 "reserved_memory": resolved.limits.colour_memory + resolved.limits.shared_memory,
+                # What a rollback to this release goes by, whatever the inventory says then.
+                "readiness_path": self.site.settings.readiness_path,
+                "paths": [route.path for route in self.site.settings.routes],
+                "update": as_data(resolved.update),
+                "rollback": as_data(resolved.rollback),
             },
         )
 
@@ -143,6 +169,9 @@ class Preparation:
         if not service:
             return record
         site = self.site
+        site.hold()
+        if not site.settings.migration_compatible:
+            site.store.add_barrier(record.id, record.version)
         directory = site.store.directory(record.id)
         project = Project(f"{site.settings.name}-migration", directory / "migration.json", self._variables())
         seconds = site.settings.migration_seconds
@@ -154,7 +183,8 @@ class Preparation:
             site.store.mark(record.id, Standing.PREPARED, migration="failed")
             how = f"did not end within {seconds:g} s" if error.timed_out else "failed"
             tail = "\n".join(error.output.splitlines()[-20:])
-            raise PhaseError(f"the migration ({service}) {how}; no colour was booted:\n{tail}") from error
+            log = f"its whole output is in {directory}/migration.log on {site.settings.host}"
+            raise PhaseError(f"the migration ({service}) {how}; no colour was booted; {log}:\n{tail}") from error
         write_atomic(directory / "migration.log", output, mode=0o600)
         migrated = replace(record, migration="applied")
         site.store.write(migrated)
@@ -168,24 +198,40 @@ class Preparation:
         deadline = time.monotonic() + self.site.settings.ready_seconds
         services = record.services["start_with_colour"]
         colour.up(services, deadline=deadline)
+        # While those boot: what may start only with the commit shall not fail there for want of a container.
+        if later := record.services["start_at_commit"]:
+            colour.up(later, deadline=deadline, start=False)
         colour.wait_ready(services, deadline=deadline, stable_seconds=self.site.settings.stable_seconds)
 
     def _preview(self, record: Release) -> None:
         """Ask the idle colour for its readiness, as traffic would, on its private address."""
         settings = self.site.settings
+        path = str(record.services.get("readiness_path", settings.readiness_path))
         address = self.site.colour(self.slot).router_address(EDGE_NETWORK)
         deadline = time.monotonic() + min(PREVIEW_SECONDS, settings.ready_seconds)
         while True:
-            answer = probe(address, ROUTER_PORT, self.site.domain(), settings.readiness_path, tls=False, timeout=10)
+            answer = probe(address, ROUTER_PORT, self.site.domain(), path, tls=False, timeout=10)
             if answer.status == 200 and answer.release == record.id:
                 return
             if time.monotonic() >= deadline:
                 said = f"{answer.status or 'nothing'} {answer.reason}".strip()
-                raise PhaseError(f"{settings.readiness_path} of the new release answered {said}, wanted 200")
+                raise PhaseError(f"{path} of the new release answered {said}, wanted 200")
             time.sleep(0.1)
 
     def _variables(self) -> dict[str, str]:
         return self.site.variables(self.slot)
+
+
+def absent(site: Site, record: Release) -> str:
+    """What a release lacks to be booted as it was; nothing when it is whole."""
+    directory = site.store.directory(record.id)
+    if not (directory / "compose.json").is_file():
+        return f"{directory}/compose.json is not there"
+    uses_secrets = str(site.store.secrets_directory(record.secrets_version)) in (directory / "compose.json").read_text()
+    if uses_secrets and not site.store.secrets_directory(record.secrets_version).is_dir():
+        return f"its secrets ({record.secrets_version}) are not there"
+    missing = sorted({image for image in record.images.values() if site.engine.image(image) is None})
+    return f"the engine does not have {', '.join(missing)}" if missing else ""
 
 
 def explain(error: Exception) -> str:

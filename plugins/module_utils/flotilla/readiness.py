@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from .engine import End
+
 
 class State(StrEnum):
     """The verdict on one container, or on a whole colour."""
@@ -41,7 +43,7 @@ def judge_container(
         return State.FAILED, "killed: out of memory"
     restarts = int(container.get("RestartCount", 0))
     if restarts > 0:
-        return State.FAILED, f"restarted {restarts} times, last exit code {state.get('ExitCode')}"
+        return State.FAILED, f"restarted {restarts} {'time' if restarts == 1 else 'times'}"
     status = state.get("Status")
     if status == "exited":
         if one_shot and state.get("ExitCode") == 0:
@@ -105,12 +107,20 @@ def service_of(container: Mapping[str, Any]) -> str:
     return str(container["Config"]["Labels"].get("com.docker.compose.service", ""))
 
 
-def explain(container: Mapping[str, Any], log: str, ports: Sequence[int]) -> str:
-    """What a person needs to see why a container failed: exit code, OOM, last probes, ports, last lines."""
-    state = container["State"]
+def explain(container: Mapping[str, Any], log: str, ports: Sequence[int], last_end: End | None = None) -> str:
+    """What a person needs to see why a container failed: exit code, OOM, last probes, ports, last lines.
+
+    last_end: how a container that was restarted ended before; its own state tells of this start only.
+    """
+    state, restarts = container["State"], int(container.get("RestartCount", 0))
+    status, code, starved = state.get("Status"), state.get("ExitCode"), bool(state.get("OOMKilled"))
+    if last_end:
+        status = f"{status} again" if status == "running" else status
+        code, starved = last_end.exit_code, starved or last_end.out_of_memory
+    known = last_end or not restarts or status != "running"
+    how = f"exit code {code}, out of memory: {'yes' if starved else 'no'}" if known else "how it ended: forgotten"
     lines = [
-        f"{service_of(container)}: {state.get('Status')}, exit code {state.get('ExitCode')}, "
-        f"out of memory: {'yes' if state.get('OOMKilled') else 'no'}, restarts: {container.get('RestartCount', 0)}, "
+        f"{service_of(container)}: {status}, {how}, restarts: {restarts}, "
         f"listens on: {', '.join(map(str, ports)) or 'nothing'}"
     ]
     probes = (state.get("Health") or {}).get("Log") or []

@@ -45,7 +45,7 @@ def problem(settings: Settings, service: str, reference: str, error: EngineError
     image = f"services.{service}.image"
     match classify(error):
         case ImageTrouble.NOT_FOUND:
-            again = f"ansible-playbook deploy.yml -i {inventory} -e app={settings.name} -e version=<version>"
+            again = settings.command("deploy.yml", "-e version=<version>")
             return Problem(
                 settings.file,
                 image,
@@ -57,7 +57,7 @@ def problem(settings: Settings, service: str, reference: str, error: EngineError
                 inventory,
                 "docker_registry_logins",
                 f"the registry {registry} refused the login for {reference} ({error.message})",
-                f"add or mend its entry, then ansible-playbook playbooks/provision.yml -i {inventory}",
+                f"add or mend its entry, then ansible-playbook playbooks/provision.yml {settings.arguments}",
             )
         case ImageTrouble.UNREACHABLE:
             return Problem(

@@ -17,7 +17,9 @@ OF_GROUP = {
     "loadbalancer": ("haproxy",),
 }
 # Variables of roles that the playbooks fill in; an inventory need not have them.
-HANDED_OVER = frozenset({"nginx_apps", "postgres_networks", "redis_networks"})
+HANDED_OVER = frozenset(
+    {"nginx_apps", "postgres_networks", "redis_networks", "haproxy_apps", "haproxy_servers", "haproxy_authorities"}
+)
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

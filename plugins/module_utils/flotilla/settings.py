@@ -15,13 +15,17 @@ class Settings:
     """One app on one host. Durations are seconds.
 
     host: the inventory's name of the host.  directory: the environment's inventory, as messages name it.
+    arguments: all its inventories, as a command takes them (`-i a -i b`).
+    migration_compatible: whether the release before can live with what the migration leaves.
     environment, secrets: name → value; both are visible to the Compose file as `${NAME}`.
     declared_swap_mb: what the role base makes; counts inside a container, where swap is only rendered.
+    others_serve: whether a balancer can send this host's traffic to others for a while.
     """
 
     name: str
     host: str
     directory: str
+    arguments: str
     file: str
     version: str
     domains: tuple[str, ...]
@@ -31,6 +35,7 @@ class Settings:
     secrets: Mapping[str, str]
     migration: str | None
     migration_seconds: float
+    migration_compatible: bool
     workers: tuple[str, ...]
     shared: tuple[str, ...]
     per_colour: tuple[str, ...]
@@ -46,12 +51,22 @@ class Settings:
     memory_once_mb: Mapping[str, int]
     declared_swap_mb: int
     https_port: int
+    others_serve: bool = False
     root: Path = Path("/opt")
     edge: Path = Path("/opt/flotilla/nginx")
 
     @property
     def base(self) -> Path:
         return self.root / self.name
+
+    @property
+    def lock(self) -> Path:
+        """The lease of the environment on this host."""
+        return self.root / "flotilla" / "lock.json"
+
+    def command(self, playbook: str, extra: str = "") -> str:
+        """What a person types to run a playbook for this app."""
+        return f"ansible-playbook {playbook} {self.arguments} -e app={self.name} {extra}".rstrip()
 
     def compose_variables(self) -> dict[str, str]:
         """The variables that the user's Compose file may use, secrets in capitals among them."""
@@ -69,8 +84,9 @@ def parse(params: Mapping[str, Any]) -> Settings:
         name=app["name"],
         host=params["host"],
         directory=params["inventory"],
-        file=f"{app['source'].rstrip('/')}/compose.yaml",
-        version=str(app["version"]),
+        arguments=(params.get("run") or {}).get("arguments") or f"-i {params['inventory']}",
+        file=f"{app.get('source', '').rstrip('/')}/compose.yaml",
+        version=str(app.get("version", "")),
         domains=tuple(app.get("domains") or ()),
         routes=tuple(Route(r["path"], r["service"], int(r["port"])) for r in app.get("routes") or ()),
         readiness_path=readiness.get("path", "/"),
@@ -78,6 +94,7 @@ def parse(params: Mapping[str, Any]) -> Settings:
         secrets={key: _text(value) for key, value in (params.get("secrets") or {}).items()},
         migration=migration.get("service"),
         migration_seconds=float(migration.get("timeout_seconds", 600)),
+        migration_compatible=bool(migration.get("compatible", True)),
         workers=tuple(app.get("workers") or ()),
         shared=tuple(app.get("shared") or ()),
         per_colour=tuple(app.get("per_colour") or ()),
@@ -89,10 +106,11 @@ def parse(params: Mapping[str, Any]) -> Settings:
         drain_seconds=float(deadlines.get("drain_seconds", 30)),
         pull_seconds=float(deadlines.get("pull_seconds", 600)),
         keep_releases=int(app.get("keep_releases", 3)),
-        router_image=params["router_image"],
+        router_image=params.get("router_image") or "",
         memory_once_mb={key: int(value) for key, value in (params.get("memory_once_mb") or {}).items()},
         declared_swap_mb=int(params.get("declared_swap_mb") or 0),
         https_port=int(params.get("https_port") or 443),
+        others_serve=bool(params.get("others_serve")),
         root=Path(params.get("root") or "/opt"),
         edge=Path(params.get("edge") or "/opt/flotilla/nginx"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .addresses import BOOK, fixed_address, read_slots, router_addresses
 from .colour import ColourProject
 from .compose_cli import Project
 from .edge import Edge
 from .engine import Engine
 from .journal import Journal, Slot, load, save
+from .lease import LeaseFile
+from .resolve import EDGE_NETWORK
+from .run import Run
 from .settings import Settings
 from .store import Release, Store
+
+RUNTIME = Path("/run/flotilla")
 
 
 class PhaseError(Exception):
@@ -29,10 +36,20 @@ class BusyError(Exception):
 
 @dataclass(frozen=True)
 class Site:
-    """An app on a host: its settings, its engine, and what it keeps on disk."""
+    """An app on a host: its settings, its engine, the run that works on it, and what it keeps on disk."""
 
     settings: Settings
     engine: Engine
+    run: Run
+
+    @property
+    def lease(self) -> LeaseFile:
+        unlock = f"ansible-playbook playbooks/unlock.yml {self.settings.arguments}"
+        return LeaseFile(self.settings.lock, RUNTIME / "lease.lock", self.settings.host, unlock)
+
+    def hold(self) -> None:
+        """Go on only while the environment's lease is this run's; raises `LeaseError`."""
+        self.lease.hold(self.run.lease.token, self.run.lease_seconds)
 
     @property
     def store(self) -> Store:
@@ -60,12 +77,26 @@ class Site:
         return ColourProject(self.engine, project, services.get("one_shots", ()), services.get("grace_seconds", {}))
 
     def variables(self, slot: Slot) -> dict[str, str]:
-        """The only variables that a resolved file uses."""
+        """The only variables that a resolved file uses. Addresses are missing while their network is."""
         return {
             "FLOTILLA_COLOUR": str(slot.colour),
             "FLOTILLA_RELEASE": slot.release,
             "FLOTILLA_HOST": self.settings.host,
+            **self._addresses(slot),
         }
+
+    def _addresses(self, slot: Slot) -> dict[str, str]:
+        record = self.store.read(slot.release)
+        services: Mapping[str, int] = record.services.get("addresses", {}) if record else {}
+        found: dict[str, str] = {}
+        if own := self.engine.network(f"{self.settings.name}-{slot.colour}"):
+            found = {f"FLOTILLA_ADDRESS_{number}": fixed_address(own, number) for number in services.values()}
+        slots = read_slots(self.settings.edge / BOOK.name)
+        edge = self.engine.network(EDGE_NETWORK)
+        if edge and self.settings.name in slots:
+            addresses = router_addresses(edge, slots[self.settings.name])
+            found["FLOTILLA_ROUTER_ADDRESS"] = addresses[str(slot.colour)]
+        return found
 
     def release(self, name: str) -> Release:
         """The record of a release that must be there."""
@@ -79,25 +110,40 @@ class Site:
         return self.settings.domains[0] if self.settings.domains else "localhost"
 
     def describe(self, journal: Journal) -> dict[str, str]:
-        """What serves, by release, colour and version; empty strings before the first commit."""
-        if journal.live is None:
+        """What the journal calls live, by release, colour and version; empty strings before the first commit."""
+        return self._described(journal.live)
+
+    def serving(self) -> dict[str, str]:
+        """What takes the traffic right now, by the edge's flag: the live release, the one in hand, or none."""
+        journal, colour = self.journal, self.edge.live()
+        slots = (journal.candidate, journal.live)
+        return self._described(next((slot for slot in slots if slot and slot.colour is colour), None))
+
+    def _described(self, slot: Slot | None) -> dict[str, str]:
+        if slot is None:
             return {"release": "", "colour": "", "version": ""}
-        record = self.store.read(journal.live.release)
-        version = record.version if record else ""
-        return {"release": journal.live.release, "colour": str(journal.live.colour), "version": version}
+        record = self.store.read(slot.release)
+        return {"release": slot.release, "colour": str(slot.colour), "version": record.version if record else ""}
 
 
 @contextmanager
-def exclusive(settings: Settings) -> Iterator[None]:
-    """Only one call at a time per app and host; the kernel releases it when the process ends."""
-    directory = Path("/run/flotilla")
-    directory.mkdir(mode=0o700, exist_ok=True)
-    with (directory / f"{settings.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            what = f"{settings.host}: another run works on {settings.name} right now"
-            raise BusyError(f"{what}. Next: wait for it, then run again") from error
+def exclusive(settings: Settings, *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Only one call at a time per app and host; the kernel releases it when the process ends.
+
+    What a dead controller began may still be at work: it is waited for, and then refused for its stale token.
+    """
+    RUNTIME.mkdir(mode=0o700, exist_ok=True)
+    deadline = time.monotonic() + wait_seconds
+    with (RUNTIME / f"{settings.name}.lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    what = f"{settings.host}: another run works on {settings.name} right now"
+                    raise BusyError(f"{what}. Next: wait for it, then run again") from error
+            time.sleep(0.1)
         yield
 
 

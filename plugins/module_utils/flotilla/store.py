@@ -32,6 +32,8 @@ class Standing(StrEnum):
     PROVEN = "proven"
     REFUSED = "refused"
     REVERTED = "reverted"
+    # It was proven and live, and people went back to the one before: a rollback never chooses it by itself.
+    ROLLED_BACK = "rolled back"
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,15 @@ class Store:
 
     def releases(self) -> list[Release]:
         """All releases with a readable record, oldest first (ids sort by time)."""
+        return [record for name in self._names() if (record := self.read(name))]
+
+    def unrecorded(self) -> list[str]:
+        """The directories of releases without a record: what a prepare left that failed early or was cut short."""
+        return [name for name in self._names() if not self.read(name)]
+
+    def _names(self) -> list[str]:
         directory = self.base / "releases"
-        names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-        return [record for name in names if (record := self.read(name))]
+        return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
 
     def remove(self, release: str) -> None:
         """Remove a release's directory."""
@@ -134,23 +142,49 @@ class Store:
             write_atomic(directory / name, values[secret], mode=0o400)
             os.chown(directory / name, uid, -1)
 
+    # -- migrations that there is no way back from ------------------------------------------------
+
+    def add_barrier(self, release: str, version: str) -> None:
+        """Note, before it runs, a migration that releases before this one cannot live with. Never pruned."""
+        self._append("migrations.jsonl", {"release": release, "version": version})
+
+    def barriers(self) -> list[dict[str, str]]:
+        """The releases with such a migration on this host (only one host of a fleet runs them), oldest first."""
+        try:
+            text = (self.base / "migrations.jsonl").read_text()
+        except FileNotFoundError:
+            return []
+        # The last line may have been cut off by a power failure, before its migration began.
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
     # -- history and pruning ------------------------------------------------------------------
 
     def record(self, entry: Mapping[str, Any]) -> None:
         """Append one line to the history."""
-        descriptor = os.open(self.base / "history.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._append("history.jsonl", entry)
+
+    def _append(self, name: str, entry: Mapping[str, Any]) -> None:
+        descriptor = os.open(self.base / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "a") as file:
             file.write(json.dumps(dict(entry), sort_keys=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def prunable(self, keep: int, protected: Iterable[str]) -> list[Release]:
-        """The releases that may go: all but the `keep` newest proven ones and the protected."""
+        """The releases that may go: all but the `keep` newest proven ones and the protected.
+
+        One that was rolled back from stays as long as an older proven one does: the way forward again.
+        """
         kept = set(protected)
         records = self.releases()
         proven = [record.id for record in records if record.standing in (Standing.PROVEN, Standing.LIVE)]
         kept.update(proven[-keep:] if keep > 0 else [])
-        return [record for record in records if record.id not in kept]
+        oldest = min(kept, default="")
+        return [
+            record
+            for record in records
+            if record.id not in kept and not (record.standing is Standing.ROLLED_BACK and record.id > oldest)
+        ]
 
     def prune_secrets(self) -> None:
         """Remove secret versions that neither a release nor the shared services on this host use."""

@@ -5,6 +5,7 @@ slow_start:S           listen only after S seconds
 unhealthy              `/live` answers 500
 not_ready              `/ready` answers 503
 error_after_ready[:S]  S seconds (0) after the first good `/ready`, all but `/live` and `/ready` answers 500
+slow_answers:S         all answers but those of `/live` and `/ready` take S seconds longer
 memory[:MB]            take MB megabytes (2048) and hold them: the memory limit kills the process
 ignore_stop            do not stop on TERM: the engine kills it after the grace period
 migration_fails        the migration fails after its first statement, which is rolled back
@@ -12,6 +13,7 @@ migration_fails        the migration fails after its first statement, which is r
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -27,7 +29,13 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Faults with a number → its default; None: it must be given.
-_NUMBERS: dict[str, float | None] = {"crash": 0, "slow_start": None, "error_after_ready": 0, "memory": 2048}
+_NUMBERS: dict[str, float | None] = {
+    "crash": 0,
+    "slow_start": None,
+    "slow_answers": None,
+    "error_after_ready": 0,
+    "memory": 2048,
+}
 _PLAIN = frozenset({"unhealthy", "not_ready", "ignore_stop", "migration_fails"})
 
 log = logging.getLogger("notes.rehearse")
@@ -87,17 +95,14 @@ def at_start(rehearsal: Rehearsal) -> None:
 
 
 def _hoard(megabytes: int) -> None:
-    hoard = []
-    for _ in range(megabytes):
-        hoard.append(b"x" * (1 << 20))
-        time.sleep(0.005)
-    while True:
+    hoard = [b"x" * (1 << 20) for _ in range(megabytes)]
+    while hoard:
         time.sleep(3600)
 
 
 def wrap(app: App, rehearsal: Rehearsal) -> App:
     """Put the faults that show in answers in front of the app; without any, the app itself."""
-    if rehearsal.name not in {"unhealthy", "not_ready", "error_after_ready"}:
+    if rehearsal.name not in {"unhealthy", "not_ready", "slow_answers", "error_after_ready"}:
         return app
     ready_at: float | None = None
 
@@ -110,6 +115,9 @@ def wrap(app: App, rehearsal: Rehearsal) -> App:
             await _answer(send, 500)
         elif rehearsal.name == "not_ready" and path == "/ready":
             await _answer(send, 503)
+        elif rehearsal.name == "slow_answers" and path not in {"/live", "/ready"}:
+            await asyncio.sleep(rehearsal.number)
+            await app(scope, receive, send)
         elif rehearsal.name == "error_after_ready" and path == "/ready":
 
             async def watch(message: MutableMapping[str, Any]) -> None:

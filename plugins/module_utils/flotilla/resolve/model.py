@@ -13,6 +13,8 @@ EDGE_NETWORK = "flotilla-edge"
 COLOUR = "${FLOTILLA_COLOUR}"
 RELEASE = "${FLOTILLA_RELEASE}"
 HOST = "${FLOTILLA_HOST}"
+ROUTER_ADDRESS = "${FLOTILLA_ROUTER_ADDRESS}"
+SERVICE_ADDRESS = "${{FLOTILLA_ADDRESS_{}}}"
 
 
 class ComposeFileError(Exception):
@@ -48,7 +50,6 @@ class Context:
     shared_paths: writable relative paths (`uploads`) that are kept in `<base>/shared/`.
     unchecked: services that may be on a route without a health check.
     router_image, drain_seconds: the router's image, and how long it may finish requests in flight.
-    start_interval: whether the engine knows `healthcheck.start_interval` (Engine 25 and later).
     digests: image as the user wrote it → `name@sha256:…`; images that are not in it keep their tag.
     allow_latest: whether an image without a tag, or with `latest`, is accepted.
     pids: the limit for a service that sets none.
@@ -70,7 +71,6 @@ class Context:
     secrets_version: str = "none"
     router_image: str = "nginx:1.26"
     drain_seconds: float = 30
-    start_interval: bool = True
     digests: Mapping[str, str] = field(default_factory=dict)
     allow_latest: bool = False
     pids: int = 512
@@ -158,6 +158,7 @@ class Resolved:
     images: service → reference as the user wrote it, of all three projects (the router's included).
     start_with_colour, start_at_commit: the colour's services; workers are the second.
     one_shots: services of the colour that are expected to exit 0.
+    addresses: service → number of its fixed address on the colour's default network.
     shared_fingerprint: changes only when the user changes a shared service itself; digests, files and
     secrets leave it alone, so that no deploy restarts a database by surprise.
     secrets: secret → services that mount it.  users: service → `user:` as written ('' where none is).
@@ -174,6 +175,7 @@ class Resolved:
     start_with_colour: tuple[str, ...]
     start_at_commit: tuple[str, ...]
     one_shots: tuple[str, ...]
+    addresses: dict[str, int]
     limits: Limits
     grace_seconds: dict[str, float]
     update: UpdateConfig

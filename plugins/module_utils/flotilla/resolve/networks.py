@@ -11,7 +11,7 @@ from typing import Any
 
 from ..problem import did_you_mean
 from .findings import Findings
-from .model import COLOUR, EDGE_NETWORK, ROUTER, Context, Network
+from .model import COLOUR, EDGE_NETWORK, ROUTER, ROUTER_ADDRESS, SERVICE_ADDRESS, Context, Network
 from .places import Place
 
 COLOURS = ("blue", "green")
@@ -91,15 +91,31 @@ def service_networks(
 
 
 def router_networks(
-    services: Mapping[str, Any], routed: Iterable[str], networks: Mapping[str, Network], app: str
+    services: Mapping[str, Any], routed: Iterable[str], networks: Mapping[str, Network]
 ) -> dict[str, Any]:
     """The router's networks: the edge, the colour's default, and as few more as reach every routed service."""
-    joined: dict[str, Any] = {"default": {}, EDGE_NETWORK: {"aliases": [f"{app}-router-{COLOUR}"]}}
+    joined: dict[str, Any] = {"default": {}, EDGE_NETWORK: {"ipv4_address": ROUTER_ADDRESS}}
     on_route = {name: services[name].get("networks") or {} for name in set(routed) if name in services}
     for _, theirs in sorted(on_route.items(), key=lambda item: (len(item[1]), item[0])):
         if theirs and not set(theirs) & set(joined):
             joined[min(theirs, key=lambda key: (key not in networks, key))] = {}
     return joined
+
+
+def fix_addresses(colour: Mapping[str, Mapping[str, Any]], routed: Iterable[str], one: Iterable[str]) -> dict[str, int]:
+    """Give routed services a fixed address on the colour's default network, where they have one container.
+
+    one: services of one container; several cannot have one address, and are found by their name.
+    Returns service → number of its address.
+    """
+    single = set(one)
+    found: dict[str, int] = {}
+    for number, name in enumerate(sorted(set(routed))):
+        attachment = colour.get(name, {}).get("networks", {}).get("default")
+        if attachment is not None and name in single:
+            attachment["ipv4_address"] = SERVICE_ADDRESS.format(number)
+            found[name] = number
+    return found
 
 
 def note_off_default(colour: Mapping[str, Mapping[str, Any]], findings: Findings) -> None:

@@ -15,6 +15,7 @@ from .mounts import Mounts
 from .networks import (
     check_routed,
     colour_networks,
+    fix_addresses,
     network_section,
     note_off_default,
     router_networks,
@@ -54,7 +55,9 @@ def resolve(config: Mapping[str, Any], context: Context) -> Resolved:
     colour = {name: service for name, service in services.items() if places[name].in_colour}
     note_off_default(colour, findings)
     routed = [route.service for route in context.routes]
-    colour[ROUTER] = _router(colour, routed, networks, context)
+    single = [name for name in colour if replicas(declared[name]) == 1]
+    addresses = fix_addresses(colour, routed, single)
+    colour[ROUTER] = _router(colour, routed, networks, addresses, context)
     places[ROUTER] = Place.COLOUR
     written = {name: unescape(str(declared[name].get("image", ""))) for name in services}
 
@@ -89,6 +92,7 @@ def resolve(config: Mapping[str, Any], context: Context) -> Resolved:
         start_with_colour=tuple(sorted(name for name in colour if places[name] is Place.COLOUR)),
         start_at_commit=tuple(sorted(name for name in colour if places[name] is Place.WORKER)),
         one_shots=tuple(sorted(name for name in colour if name in finishing)),
+        addresses=addresses,
         limits=limits(everything, places),
         grace_seconds={name: grace(service) for name, service in everything.items()},
         update=update,
@@ -132,11 +136,15 @@ def _service(
 
 
 def _router(
-    colour: Mapping[str, Any], routed: list[str], networks: Mapping[str, Network], context: Context
+    colour: Mapping[str, Any],
+    routed: list[str],
+    networks: Mapping[str, Network],
+    addresses: Mapping[str, int],
+    context: Context,
 ) -> dict[str, Any]:
-    router = router_service(context)
+    router = router_service(context, addresses)
     router["image"] = context.digests.get(context.router_image, context.router_image)
-    router["networks"] = router_networks(colour, routed, networks, context.app)
+    router["networks"] = router_networks(colour, routed, networks)
     router["labels"] = {
         "flotilla.app": context.app,
         "flotilla.release": RELEASE,

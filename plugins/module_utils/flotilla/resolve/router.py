@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from .model import COLOUR, HOST, RELEASE, Context
+from ..addresses import upstream_variables
+from .model import COLOUR, HOST, RELEASE, SERVICE_ADDRESS, Context
 
 
-def router_service(context: Context) -> dict[str, Any]:
+def router_service(context: Context, addresses: Mapping[str, int]) -> dict[str, Any]:
     """The router's definition but for its image, networks and labels.
+
+    addresses: routed service → number of its fixed address; the others are reached by name.
 
     Its configuration, `releases/<id>/router.conf`, is a complete nginx.conf that the image's envsubst
     step renders with the variables below. Port 8080 takes the traffic; 8081, the health check's, listens
@@ -23,9 +27,6 @@ def router_service(context: Context) -> dict[str, Any]:
         "start_period": "30s",
         "start_interval": "200ms",
     }
-    if not context.start_interval:
-        del check["start_interval"]
-        check["interval"] = "2s"
     return {
         "command": ["nginx", "-e", "stderr", "-c", "/tmp/router.conf"],
         "user": "101:101",
@@ -35,6 +36,10 @@ def router_service(context: Context) -> dict[str, Any]:
             "FLOTILLA_RELEASE": RELEASE,
             "FLOTILLA_COLOUR": COLOUR,
             "FLOTILLA_HOST": HOST,
+            **{
+                variable: SERVICE_ADDRESS.format(addresses[service]) if service in addresses else service
+                for service, variable in upstream_variables(route.service for route in context.routes).items()
+            },
         },
         "volumes": [
             {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
+from flotilla.addresses import router_addresses
 from testinfra.host import Host
 
 from roles.nginx.molecule.default.tests.edge_client import APP, COLOURS, DIRECTORY, LIVE, SERVICE, App, Edge, write
@@ -17,11 +19,19 @@ def edge(host: Host) -> Edge:
     return Edge(address, host.file(f"{DIRECTORY}/ca.crt").content_string)
 
 
+def routers(host: Host) -> dict[str, str]:
+    """The addresses, by colour, at which the edge looks for the app's routers."""
+    network = json.loads(host.check_output("docker network inspect flotilla-edge"))[0]
+    slots = json.loads(host.file(f"{DIRECTORY}/routers.json").content_string)
+    return router_addresses(network, slots["notes"])
+
+
 @pytest.fixture(scope="module")
 def app(host: Host) -> Iterator[App]:
     """Both colours up, blue live; removed afterwards."""
     host.run_expect([0], f"mkdir -p /opt/notes-try {LIVE}")
     write(host, "/opt/notes-try/router.conf", render_router(APP))
+    addresses = routers(host)
     for colour in COLOURS:
         service = SERVICE.format(colour=colour, large="x" * 3000, padding="x" * 1500)
         write(host, f"/opt/notes-try/{colour}.conf", service)
@@ -34,8 +44,9 @@ def app(host: Host) -> Iterator[App]:
             " --volume /opt/notes-try/router.conf:/etc/nginx/templates/router.conf.template:ro"
             " --env NGINX_ENVSUBST_FILTER=^FLOTILLA_ --env NGINX_ENVSUBST_OUTPUT_DIR=/tmp"
             f" --env FLOTILLA_RELEASE=release-of-{colour} --env FLOTILLA_COLOUR={colour}"
+            " --env FLOTILLA_UPSTREAM_0=api --env FLOTILLA_UPSTREAM_1=ui"
             " nginx:1.26 nginx -e stderr -c /tmp/router.conf",
-            f"network connect --alias notes-router-{colour} flotilla-edge notes-router-{colour}",
+            f"network connect --ip {addresses[colour]} flotilla-edge notes-router-{colour}",
             f"start notes-router-{colour}",
         ):
             host.run_expect([0], f"docker {command}")

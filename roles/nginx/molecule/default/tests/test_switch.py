@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 from testinfra.host import Host
 
-from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, App, Edge, Reply
+from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, LIVE, App, Edge, Reply
 
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -121,6 +121,17 @@ def test_the_access_log_tells_time_release_and_colour(host: Host, edge: Edge) ->
     assert (entry["colour"], entry["release"]) == ("blue", "release-of-blue")
     assert 0 <= entry["request_seconds"] < 5 and float(entry["upstream_seconds"]) < 5
     assert abs(entry["msec"] - time.time()) < 60
+
+
+def test_checks_of_a_balancer_outside_are_no_traffic(host: Host, edge: Edge) -> None:
+    """Failed ones neither: a deploy judges a release by this log."""
+    host.run_expect([0], f"touch {LIVE}/drained")
+    try:
+        assert edge.ask("/.flotilla/health").status == 503
+    finally:
+        host.run_expect([0], f"rm {LIVE}/drained")
+    assert edge.ask("/.flotilla/health?again=1").status == 200
+    assert "/.flotilla/health" not in host.file(f"{DIRECTORY}/logs/access.log").content_string
 
 
 def test_without_its_router_a_page_says_so(host: Host, edge: Edge, app: App) -> None:

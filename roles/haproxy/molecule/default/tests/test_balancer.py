@@ -1,0 +1,130 @@
+"""What a client and an operator see of the balancer while nothing changes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from roles.haproxy.molecule.default.tests.balancer_client import CONTAINER, DIRECTORY, HOSTS, answering
+from roles.nginx.molecule.default.tests.edge_client import Edge, reply
+
+FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
+
+
+def test_http_redirects_to_the_same_path_over_https(edge: Edge) -> None:
+    connection = http.client.HTTPConnection(edge.address, timeout=10)
+    connection.request("GET", "/a/b?c=d", headers={"Host": edge.name})
+    answer = reply(connection.getresponse())
+    assert (answer.status, answer.header("Location")) == (308, "https://notes.example.com/a/b?c=d")
+
+
+def test_requests_are_spread_over_the_hosts(edge: Edge) -> None:
+    assert answering(edge) == HOSTS
+
+
+def test_a_host_learns_who_asks_and_how(edge: Edge) -> None:
+    chosen = {"X-Forwarded-For": "192.0.2.66", "X-Request-ID": "chosen", "X-Forwarded-Proto": "http", "Proxy": "x"}
+    answer = edge.ask("/x?y=%2Fz", "POST", headers=chosen, body=b"text")
+    told = answer.json
+    assert (told["method"], told["uri"], told["body"]) == ("POST", "/x?y=%2Fz", "text")
+    headers = told["headers"]
+    assert headers["host"] == "notes.example.com"
+    assert headers["x-forwarded-proto"] == "https"
+    assert headers["x-forwarded-for"] != "192.0.2.66" and "," not in headers["x-forwarded-for"]
+    assert headers["x-request-id"] == answer.header("X-Request-ID") != "chosen"
+    assert "proxy" not in headers
+    assert answer.header("Strict-Transport-Security") == "max-age=63072000"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_current_versions_of_tls_are_spoken(edge: Edge, version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context(cadata=edge.authority)
+    context.minimum_version = context.maximum_version = version
+    assert edge.ask("/", connection=edge.connect(context=context)).status == 200
+
+
+def test_http2_is_offered(edge: Edge) -> None:
+    context = ssl.create_default_context(cadata=edge.authority)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    connection = edge.connect(context=context)
+    assert isinstance(connection.sock, ssl.SSLSocket)
+    assert connection.sock.selected_alpn_protocol() == "h2"
+
+
+def test_a_wildcard_covers_one_label(edge: Edge) -> None:
+    assert edge.ask("/", name="any.wild.example.com").status == 200
+    assert edge.ask("/", headers={"Host": "two.any.wild.example.com"}).status == 421
+
+
+def test_an_unknown_name_is_refused(edge: Edge) -> None:
+    assert edge.ask("/", headers={"Host": "unknown.example.com"}).status == 421
+    connection = http.client.HTTPConnection(edge.address, timeout=10)
+    connection.request("GET", "/", headers={"Host": "unknown.example.com"})
+    assert connection.getresponse().status == 421
+    with pytest.raises((ssl.SSLError, ConnectionError)) as refused:
+        edge.connect(name="unknown.example.com")
+    # Refused by the balancer, not by this client because a certificate has another name.
+    assert not isinstance(refused.value, ssl.SSLCertVerificationError)
+
+
+def test_a_client_that_asks_too_often_is_told_to_wait(edge: Edge) -> None:
+    answers = [edge.ask("/", name="tight.example.com") for _ in range(20)]
+    # One a second over ten seconds, and a burst of two.
+    assert {answer.status for answer in answers[:12]} == {200}
+    limited = [answer for answer in answers if answer.status == 429]
+    assert limited and limited[0].header("Retry-After") == "1"
+    assert edge.ask("/").status == 200
+
+
+def test_metrics_answer_on_their_address_only(host: Host, edge: Edge) -> None:
+    (published,) = host.check_output(f"docker port {CONTAINER} 8405/tcp").splitlines()
+    metrics = host.check_output("python3 -c %s %s", FETCH, f"http://{published}/metrics")
+    assert 'haproxy_server_status{proxy="notes",server="app-1",state="UP"} 1' in metrics
+    for address in ("127.0.0.1", edge.address):
+        assert not published.startswith(address)
+        refused = host.run("python3 -c %s %s", FETCH, f"http://{address}:8405/metrics")
+        assert refused.rc != 0 and "Connection refused" in refused.stderr
+
+
+def test_the_access_log_has_the_request_and_not_its_query(host: Host, edge: Edge) -> None:
+    answer = edge.ask("/path?token=secret")
+    wanted = answer.header("X-Request-ID")
+    entries: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 10
+    while not entries and time.monotonic() < deadline:
+        logged = host.run(f"docker logs --tail 200 {CONTAINER}").stdout.splitlines()
+        lines = [json.loads(line) for line in logged if line.startswith("{")]
+        entries = [line for line in lines if line["request_id"] == wanted]
+    (entry,) = entries
+    assert (entry["app"], entry["server"], entry["status"]) == ("notes", answer.json["host"], 200)
+    assert entry["uri"] == "/path"
+    assert "secret" not in json.dumps(entry)
+
+
+def test_the_container_is_confined(host: Host) -> None:
+    (container,) = json.loads(host.check_output(f"docker inspect {CONTAINER}"))
+    settings = container["HostConfig"]
+    assert container["Config"]["User"] == "99:99"
+    assert settings["CapDrop"] == ["ALL"]
+    assert settings["SecurityOpt"] == ["no-new-privileges:true"]
+    assert settings["ReadonlyRootfs"]
+    assert settings["Memory"] == 256 * 1024 * 1024
+    assert settings["NanoCpus"] == 500_000_000
+    assert settings["PidsLimit"] == 64
+    assert container["State"]["Health"]["Status"] == "healthy"
+
+
+@pytest.mark.parametrize("path", ["ca/ca.key", "certs/selfsigned/tls.key", ".env", "run"])
+def test_keys_values_and_sockets_are_not_for_everyone(host: Host, path: str) -> None:
+    assert host.file(f"{DIRECTORY}/{path}").mode & 0o077 == 0
+
+
+def test_the_authority_key_is_not_in_the_container(host: Host) -> None:
+    keys = host.check_output(f"docker exec {CONTAINER} find /etc/flotilla -name '*.key'").splitlines()
+    assert keys == ["/etc/flotilla/certs/selfsigned/tls.key"]

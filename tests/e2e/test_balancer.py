@@ -1,0 +1,297 @@
+"""Two app hosts behind a balancer: what users see while releases, reloads, drains and deaths go on behind it.
+
+FLOTILLA_DEPLOYS and FLOTILLA_ROLLBACKS say how many; `make soak` ships 10 releases and goes back 5 times.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from tests.e2e.fleet import APP, Environment, Lab, app_entry
+from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
+
+DEPLOYS = int(os.environ.get("FLOTILLA_DEPLOYS", "2"))
+ROLLBACKS = int(os.environ.get("FLOTILLA_ROLLBACKS", "1"))
+PRODUCTION = Path("inventories/production")
+BALANCER = "production-lb-1"
+HOSTS = ("production-app-1", "production-app-2")
+PAGE = "Under maintenance"
+# A deploy holds the old colour so long for what is in flight.
+DRAIN_SECONDS = 10
+RATE_LIMIT = {"requests_per_second": 2000, "burst": 2000}
+
+GETS_AND_POSTS = (
+    Stream(Kind.GET, Mode.KEEPALIVE, rate=20),
+    Stream(Kind.GET, Mode.NEW, rate=10),
+    Stream(Kind.POST, Mode.KEEPALIVE, rate=5),
+    Stream(Kind.POST, Mode.NEW, rate=5),
+)
+EVERYTHING = (
+    *GETS_AND_POSTS,
+    Stream(Kind.SLOW, Mode.KEEPALIVE, concurrency=2, path="/api/slow?seconds=5", connections=2),
+    Stream(Kind.SLOW, Mode.NEW, concurrency=2, path="/api/slow?seconds=5"),
+    Stream(Kind.WEBSOCKET, concurrency=50),
+)
+
+
+def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    """The production inventory's app; its traffic is watched for a short time only."""
+    return app_entry(
+        PRODUCTION,
+        environment={"UPDATE_MONITOR": "3s", **(environment or {})},
+        deadlines={"drain_seconds": DRAIN_SECONDS},
+        rate_limit=RATE_LIMIT,
+        **changes,
+    )
+
+
+LAB = Lab(inventory=PRODUCTION, overlay={"apps": [entry()]})
+
+
+@pytest.fixture(scope="module")
+def front(production: Environment) -> Environment:
+    """The environment as users see it: through the balancer."""
+    production.deploy("1.0.0").succeeded()
+    front = production.on(BALANCER)
+    front.live_within(30)
+    return front
+
+
+@contextmanager
+def load_on(front: Environment, *streams: Stream, timeout: float = 30) -> Iterator[BackgroundLoad]:
+    plan = Plan(Target(front.url, front.domain, str(front.ca)), streams, seconds=1800, timeout=timeout)
+    with BackgroundLoad(plan) as load:
+        time.sleep(2)
+        yield load
+
+
+def awake(host: Environment) -> None:
+    """Wait until a droplet that was switched on has its engine."""
+    deadline = time.monotonic() + 120
+    while host.ssh("docker info > /dev/null 2>&1 && echo up", check=False).strip() != "up":
+        assert time.monotonic() < deadline, f"{host.host} does not come up"
+        time.sleep(1)
+
+
+def hosts_that_answer(front: Environment, requests: int = 20) -> set[str]:
+    return {front.live().host for _ in range(requests)}
+
+
+def stored_once(front: Environment, result: Result) -> None:
+    """Each POST that was answered well is in the database, and no id is there twice."""
+    stored = front.on("production-db-1").sql("SELECT id FROM notes")
+    assert len(stored) == len(set(stored))
+    assert len(result.acknowledged) == len(set(result.acknowledged)) > 0
+    assert set(result.acknowledged) - set(stored) == set()
+
+
+# -- what it is ---------------------------------------------------------------------------------------------
+
+
+def test_both_hosts_answer_over_tls(front: Environment) -> None:
+    assert hosts_that_answer(front) == set(HOSTS)
+    plain = front.fetch("/api/version?x=1", tls=False)
+    assert (plain.status, plain.headers["location"]) == (308, f"https://{front.domain}/api/version?x=1")
+
+
+def test_a_request_has_one_id_in_all_logs(front: Environment) -> None:
+    answer = front.fetch("/api/version")
+    request_id = answer.headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", request_id)
+    host = str(answer.json()["host"])
+    assert request_id in front.on(host).ssh("tail -n 200 /opt/flotilla/nginx/logs/access.log")
+    assert request_id in front.ssh("docker logs --tail 200 haproxy-haproxy-1 2>&1")
+
+
+def test_metrics_are_on_the_private_network_only(front: Environment) -> None:
+    private = front.ssh("ss -Hltn 'sport = :8405'").split()[3].rpartition(":")[0]
+    assert private not in ("0.0.0.0", "*", "[::]", front.address)
+    ask = f"import urllib.request; print(urllib.request.urlopen('http://{private}:8405/metrics').read().decode())"
+    assert "haproxy_server_status" in front.on(HOSTS[0]).python(ask)
+
+
+def test_a_second_provisioning_changes_nothing(front: Environment) -> None:
+    again = front.playbook("playbooks/provision.yml").succeeded()
+    assert {host: recap.changed for host, recap in again.recap.items() if recap.changed} == {}
+
+
+# -- what must cost no request --------------------------------------------------------------------------------
+
+
+def test_releases_and_rollbacks_cost_nothing(front: Environment) -> None:
+    versions = itertools.cycle(("1.1.0", "1.0.0"))
+    seconds = []
+    with load_on(front, *EVERYTHING) as load:
+        for version in itertools.islice(versions, DEPLOYS):
+            seconds.append(front.deploy(version).succeeded().seconds)
+            assert {front.live().version for _ in range(10)} == {version}
+        for _ in range(ROLLBACKS):
+            before = front.live().version
+            target = next(one for one in candidates(front) if not one.endswith(f"-{before}"))
+            run = front.playbook("rollback.yml", "-e", f"release={target}", "-e", f"approve={target}").succeeded()
+            seconds.append(run.seconds)
+            assert {front.live().version for _ in range(10)} == {target.partition("-")[2]}
+        time.sleep(2)
+        result = load.stop()
+    print(f"\n{DEPLOYS} deploys, {ROLLBACKS} rollbacks in {seconds} s\n{result.summary()}")
+    assert not result.failures, result.summary(shown=30)
+    assert result.goodbyes >= 50
+    stored_once(front, result)
+
+
+def candidates(front: Environment) -> list[str]:
+    """The releases that can be gone back to, the newest first."""
+    listed = front.playbook("rollback.yml", "-e", "list=true").succeeded().text
+    return re.findall(r'"(\S+) +can be gone back to', listed)
+
+
+def test_a_reload_costs_nothing(front: Environment) -> None:
+    with load_on(front, *EVERYTHING) as load:
+        for _ in range(3):
+            assert front.module("flotilla_balancer", state="reloaded")["changed"] is True
+            time.sleep(2)
+        result = load.stop()
+    assert not result.failures, result.summary(shown=30)
+    stored_once(front, result)
+
+
+def test_a_drained_host_gets_nothing_until_it_is_ready(front: Environment) -> None:
+    with load_on(front, *GETS_AND_POSTS) as load:
+        assert front.module("flotilla_balancer", state="drained", hosts=[HOSTS[0]], seconds=30)["changed"] is True
+        assert hosts_that_answer(front) == {HOSTS[1]}
+        status = front.playbook("playbooks/status.yml")
+        assert status.rc != 0
+        assert f"no new request goes to {HOSTS[0]}, which is drained" in status.text
+        front.module("flotilla_balancer", state="reloaded")
+        assert hosts_that_answer(front) == {HOSTS[1]}
+        assert front.module("flotilla_balancer", state="drained", hosts=[HOSTS[0]])["changed"] is False
+        assert front.module("flotilla_balancer", state="ready", hosts=[HOSTS[0]])["changed"] is True
+        assert hosts_that_answer(front) == set(HOSTS)
+        assert re.search(
+            rf"{BALANCER} +{APP} +{HOSTS[0]} +up ", front.playbook("playbooks/status.yml").succeeded().text
+        )
+        result = load.stop()
+    assert not result.failures, result.summary(shown=30)
+
+
+def test_a_host_that_is_switched_off_costs_what_was_in_flight_there(front: Environment) -> None:
+    droplet = docker.from_env().containers.get(f"{front.name}-{HOSTS[0]}")
+    with load_on(front, *GETS_AND_POSTS, Stream(Kind.SLOW, Mode.NEW, concurrency=2)) as load:
+        time.sleep(3)
+        killed = time.time()
+        droplet.kill()
+        time.sleep(25)
+        droplet.start()
+        awake(front.on(HOSTS[0]))
+        front.module("flotilla_balancer", state="ready", hosts=[HOSTS[0]], seconds=120)
+        result = load.stop()
+    for failure in result.failures:
+        print(f"{failure.time - killed:+.2f} s {failure.stream} {failure.reason} {failure.detail}")
+    # A POST may have been carried out: it is sent once, and those that the host had may be lost.
+    assert all(failure.stream.startswith("post") for failure in result.failures), result.summary(shown=30)
+    assert len(result.failures) <= 5, result.summary(shown=30)
+    assert hosts_that_answer(front) == set(HOSTS)
+    stored_once(front, result)
+
+
+def test_engines_are_restarted_one_after_another(front: Environment, tmp_path: Path) -> None:
+    """A change that needs it: each host gets no new connection meanwhile, and what is open lives on."""
+    before = {host: engine(front.on(host)) for host in HOSTS}
+    changed = front.over(tmp_path, {}, {host: {"docker_log_max_size": "11m"} for host in HOSTS})
+    with load_on(front, *EVERYTHING) as load:
+        changed.playbook("playbooks/provision.yml").succeeded()
+        result = load.stop()
+    after = {host: engine(front.on(host)) for host in HOSTS}
+    assert all(before[host] != after[host] for host in HOSTS)
+    assert not result.failures, result.summary(shown=30)
+    assert result.goodbyes == 0
+    stored_once(front, result)
+    assert hosts_that_answer(front) == set(HOSTS)
+    # Back to what the other tests have: their first deploy would do it, and restart the engines under them.
+    front.playbook("playbooks/provision.yml").succeeded()
+
+
+def engine(host: Environment) -> str:
+    """The process of a host's engine."""
+    return host.ssh("systemctl show -p MainPID --value docker").strip()
+
+
+def test_stop_first_costs_nothing_behind_a_balancer(front: Environment, tmp_path: Path) -> None:
+    """Each host has one colour at a time, is drained for it, and the release goes back host by host when it is bad."""
+    alone = front.over(tmp_path, {"apps": [entry(environment={"UPDATE_ORDER": "stop-first"})]})
+    live = front.live().version
+    # The engine remembers 256 events, most of them those of health checks: somebody has to listen meanwhile.
+    listen = "docker events --filter label=com.docker.compose.service=api --filter event=start --filter event=die"
+    for host in map(front.on, HOSTS):
+        host.ssh(f"nohup timeout 900 {listen} --format '{{{{json .}}}}' > /root/events 2>&1 < /dev/null &")
+    with load_on(front, *GETS_AND_POSTS, Stream(Kind.SLOW, Mode.NEW, concurrency=2)) as load:
+        for version in ({"1.0.0": "1.1.0", "1.1.0": "1.0.0"}[live], live):
+            alone.deploy(version).succeeded()
+            assert {front.live().version for _ in range(10)} == {version}
+        result = load.stop()
+    assert not result.failures, result.summary(shown=30)
+    stored_once(front, result)
+    for host in map(front.on, HOSTS):
+        # The old colour had ended before the new one was made.
+        events = host.ssh("cat /root/events")
+        assert events.count('"Action":"start"') == 2, events
+        assert both_ran(events) == set(), host.host
+
+    bad = entry(environment={"UPDATE_ORDER": "stop-first", "REHEARSE": "error_after_ready:1"})
+    before = front.live().version
+    run = front.over(tmp_path / "bad", {"apps": [bad]}).deploy("1.1.0")
+    assert run.rc != 0
+    assert "reverted, traffic moved and moved back" in run.output.rstrip().splitlines()[-1]
+    assert {front.live().version for _ in range(10)} == {before}
+    assert hosts_that_answer(front) == set(HOSTS)
+
+
+def both_ran(events: str) -> set[str]:
+    """The moments at which a container started while another had not died yet."""
+    running: set[str] = set()
+    found = set()
+    for line in events.splitlines():
+        event = json.loads(line)
+        if event["Action"] == "start":
+            if running - {event["Actor"]["ID"]}:
+                found.add(str(event["time"]))
+            running.add(event["Actor"]["ID"])
+        elif event["Action"] == "die":
+            running.discard(event["Actor"]["ID"])
+    return found
+
+
+# -- what a user asks of it -------------------------------------------------------------------------------------
+
+
+def test_the_maintenance_page_goes_on_and_off(front: Environment) -> None:
+    on = front.playbook("playbooks/maintenance.yml", "-e", "maintenance=on").succeeded()
+    assert on.recap[BALANCER].changed == 1
+    try:
+        answer = front.fetch("/")
+        assert (answer.status, PAGE in answer.body.decode()) == (503, True)
+        front.module("flotilla_balancer", state="reloaded")
+        assert front.fetch("/").status == 503
+        again = front.playbook("playbooks/maintenance.yml", "-e", f"maintenance=on app={APP}").succeeded()
+        assert again.recap[BALANCER].changed == 0
+    finally:
+        front.playbook("playbooks/maintenance.yml", "-e", "maintenance=off").succeeded()
+    assert front.fetch("/").status == 200
+
+
+def test_an_unknown_name_is_not_served(front: Environment) -> None:
+    assert front.fetch("/", domain="localhost").status == 200
+    other = replace(front, domain="www.example.org")
+    assert other.fetch("/", tls=False).status == 421

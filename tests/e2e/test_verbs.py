@@ -1,0 +1,143 @@
+"""The operators' verbs, hooks, and what a deploy looks like, on a droplet that serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import APP, DOMAIN, HOST, PLAYBOOK_SECONDS, ROOT, Environment, Lab, app_entry
+from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
+
+TOLD = Path(tempfile.gettempdir()) / f"flotilla-e2e-hooks-{os.getpid()}"
+ON_HOST = "/root/hooks"
+FACTS = "$FLOTILLA_HOOK $FLOTILLA_ACTION $FLOTILLA_VERSION $FLOTILLA_ENVIRONMENT $FLOTILLA_OUTCOME"
+HOOKS = {
+    point: [
+        {"command": f'echo "{FACTS}" >> {TOLD}'},
+        {"command": f'echo "{FACTS}" >> {ON_HOST}', "where": "host"},
+    ]
+    for point in ("before_deploy", "after_deploy", "on_failure", "on_rollback")
+}
+RATE_LIMIT = {"requests_per_second": 500, "burst": 500}
+LAB = Lab(overlay={"apps": [app_entry(hooks=HOOKS, rate_limit=RATE_LIMIT)]})
+STREAMS = (
+    Stream(Kind.GET, Mode.KEEPALIVE, rate=30),
+    Stream(Kind.GET, Mode.NEW, rate=10),
+    Stream(Kind.POST, Mode.KEEPALIVE, rate=10),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told() -> None:
+    TOLD.unlink(missing_ok=True)
+
+
+def test_hooks_run_around_a_deploy_and_are_told_of_it(served: Environment) -> None:
+    expected = ["before_deploy deploy 1.0.0 staging", "after_deploy deploy 1.0.0 staging deployed"]
+    assert [line.rstrip() for line in TOLD.read_text().splitlines()] == expected
+    assert [line.rstrip() for line in served.ssh(f"cat {ON_HOST}").splitlines()] == expected
+
+
+def test_a_hook_can_refuse_a_deploy(served: Environment, tmp_path: Path) -> None:
+    frozen = {**HOOKS, "before_deploy": [{"command": "echo no deploys on Fridays; exit 1"}]}
+    run = served.over(tmp_path, {"apps": [app_entry(hooks=frozen, rate_limit=RATE_LIMIT)]}).deploy("1.1.0")
+    assert run.rc != 0
+    assert "no deploys on Fridays" in run.text
+    assert "notes 1.1.0: refused, no traffic moved" in run.text.splitlines()[-1]
+    assert served.live().version == "1.0.0"
+    assert TOLD.read_text().splitlines()[-1] == "on_failure deploy 1.1.0 staging refused"
+    # The lock was given back.
+    assert served.ssh("ls /opt/flotilla/lock.json", check=False) == ""
+
+
+def test_a_restart_drops_nothing_and_ships_nothing(served: Environment) -> None:
+    before = served.live()
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=600, timeout=30)
+    with BackgroundLoad(plan) as load:
+        run = served.playbook("playbooks/restart.yml").succeeded()
+        result = load.stop()
+    after = served.live()
+    assert result.requests > 100
+    assert not result.failures, result.summary(shown=30)
+    assert (after.release, after.version) == (before.release, before.version)
+    assert after.colour != before.colour
+    assert list(served.colours()) == [after.colour]
+    assert f"notes 1.0.0: restarted, serves on {HOST} ({after.colour})" in run.text.splitlines()[-1]
+
+
+def test_the_status_of_a_whole_host(served: Environment) -> None:
+    run = served.playbook("playbooks/status.yml").succeeded()
+    live = served.live()
+    assert re.search(rf"{HOST} +1\.0\.0 +{live.release} +{live.colour} +\d{{4}}-\d\d-\d\d ", run.text)
+    assert "4 of 4 well" in run.text
+    assert f"{HOST}  not locked" in run.text
+
+
+def test_the_status_fails_when_something_is_down(served: Environment) -> None:
+    worker = next(name for name in served.containers(f"{APP}-{served.live().colour}") if "worker" in name)
+    served.ssh(f"docker stop -t 1 {worker}")
+    try:
+        run = served.playbook("playbooks/status.yml")
+    finally:
+        served.ssh(f"docker start {worker}")
+    assert run.rc != 0
+    assert f"{HOST}: notes: worker is exited" in run.text
+
+
+def test_the_history_has_every_event(served: Environment) -> None:
+    run = served.playbook("playbooks/history.yml").succeeded()
+    assert re.search(r"deployed +notes 1\.0\.0 +deploy by ", run.text)
+    assert re.search(r"deployed +notes 1\.0\.0 +restart by ", run.text)
+
+
+def test_the_logs_are_those_of_the_live_colour(served: Environment) -> None:
+    run = served.playbook("playbooks/logs.yml", "-e", "service=api", "-e", "lines=5").succeeded()
+    assert f"{HOST} notes-{served.live().colour}-api-1 | " in run.text
+    assert "worker-1 |" not in run.text
+
+
+def test_a_command_runs_in_the_live_colour(served: Environment) -> None:
+    ask = ("playbooks/exec.yml", "-e", "service=api", "-e")
+    command = "sh -c 'echo colour=$FLOTILLA_COLOUR; echo two words'"
+    good = served.playbook(*ask, json.dumps({"command": command})).succeeded()
+    assert f"colour={served.live().colour}" in good.text
+    assert "two words" in good.text
+    bad = served.playbook(*ask, "command='ls /nowhere'")
+    assert bad.rc != 0
+    assert "No such file or directory" in bad.text
+
+
+@pytest.mark.parametrize("cut", ["command=ls /nowhere", "command=ls --all=yes"])
+def test_a_command_that_ansible_has_cut_is_refused(served: Environment, cut: str) -> None:
+    run = served.playbook("playbooks/exec.yml", "-e", "service=api", "-e", cut)
+    assert run.rc != 0
+    assert "is `ls` only" in run.text
+
+
+def test_a_deploy_can_be_read(served: Environment) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-playbook")), *served.deploy_arguments("1.1.0")],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PLAYBOOK_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.rstrip().splitlines()
+    phases = [
+        line.split()[0] for line in lines if re.match(r"  (Admit|Prepare|Commit) +staging-1 +(ok|changed) ", line)
+    ]
+    assert phases == ["Admit", "Prepare", "Commit"]
+    assert "Deploy the apps" in lines
+    assert re.match(rf"notes 1\.1\.0: deployed, serves on {HOST} \((blue|green)\)", lines[-1])
+    assert len(lines) < 40

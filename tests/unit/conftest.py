@@ -1,0 +1,18 @@
+"""What a developer has set for Ansible in the shell is not part of what the tests test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+SETTINGS = ("ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_FORCE_COLOR", "ANSIBLE_DISPLAY_SKIPPED_HOSTS", "ANSIBLE_VERBOSITY")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings() -> Iterator[None]:
+    """No setting of the shell's that changes what Ansible prints."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SETTINGS:
+            patch.delenv(name, raising=False)
+        yield
