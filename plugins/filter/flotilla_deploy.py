@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 from flotilla.checked import to_provision, unreachable
 from flotilla.registered import (
     at_rest,
+    drained,
     end,
     go_on,
     list_of_targets,
@@ -82,6 +83,7 @@ class FilterModule:
             "flotilla_prepared": prepared,
             "flotilla_end": end,
             "flotilla_at_rest": at_rest,
+            "flotilla_drained": drained,
             "flotilla_turns": turns,
             "flotilla_recovery_turns": recovery_turns,
             "flotilla_trouble": trouble,

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flotilla import host as facts
+from ansible.module_utils.flotilla.balancer import BalancerError, held
 from ansible.module_utils.flotilla.engine import Engine, EngineError
 from ansible.module_utils.flotilla.problem import report
 
@@ -113,6 +114,12 @@ serves:
   description: Whether an app takes traffic at the host's edge.
   returned: O(state=checked)
   type: bool
+drained:
+  description:
+    - C(app/host) of what an operator or a run keeps traffic away from, as the balancer on this host wrote it down.
+  returned: O(state=checked), where a balancer runs
+  type: list
+  elements: str
 os:
   description: C(id), C(version) and C(supported).
   returned: O(state=checked)
@@ -155,6 +162,7 @@ problems:
 
 STAMP = Path("/opt/flotilla/stamp.json")
 LIVE = Path("/opt/flotilla/nginx/live")
+BALANCER_STATE = Path("/opt/flotilla/haproxy/state/servers")
 
 
 def read_stamp(path: Path) -> str:
@@ -172,6 +180,17 @@ def write_stamp(path: Path, stamp: str) -> None:
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         stream.write(json.dumps({"stamp": stamp}) + "\n")
     new.rename(path)
+
+
+def read_drained(path: Path) -> dict[str, list[str]]:
+    """`{"drained": [app/host, ...]}`; without the key where no balancer is, or what it wrote down cannot be read."""
+    try:
+        return {"drained": held(path.read_text())}
+    except FileNotFoundError:
+        # A balancer that was never asked to drain anything has the directory alone.
+        return {"drained": []} if path.parent.is_dir() else {}
+    except (OSError, BalancerError):
+        return {}
 
 
 def free_bytes(path: Path) -> int:
@@ -287,7 +306,7 @@ def main() -> None:
         module.fail_json(stamp_matches=matches, **result)
     del result["msg"]
     serves = any(LIVE.glob("*/deployed"))
-    module.exit_json(changed=False, stamp_matches=matches, serves=serves, **result)
+    module.exit_json(changed=False, stamp_matches=matches, serves=serves, **read_drained(BALANCER_STATE), **result)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from flotilla.lease import LeaseFile
 from flotilla.registered import (
     at_rest,
     came_to,
+    drained,
     end,
     go_on,
     locked,
@@ -94,6 +95,9 @@ class FakeEdge(Edge):
         self.host.tick()
 
 
+BALANCER = "lb-1"
+
+
 @dataclass
 class FakeColour:
     """One colour of the fake engine, with the methods of `ColourProject` that the phases use."""
@@ -122,7 +126,7 @@ class FakeColour:
         self.services.update(services)
         self.host.tick()
 
-    def drain(self, seconds: float) -> int:
+    def drain(self, seconds: float, *, switched_seconds: float = 0.0) -> int:
         self.host.tick()
         return 0
 
@@ -411,6 +415,8 @@ class Play:
         self.release = f"{number:04}-{self.version}"
         self.purpose = f"{self.kind} {number}"
         self.hostvars = {name: {} for name in self.world.hosts}
+        out = [f"notes/{name}" for name, host in self.world.hosts.items() if host.drained]
+        self.hostvars[BALANCER] = {"preflight_host": {"drained": out}}
 
     @property
     def context(self) -> dict[str, Any]:
@@ -560,7 +566,8 @@ class Play:
         for hosts in self._in_turn([host for host in self.names if ways[host] and host not in in_turn], in_turn):
             self.task("app_ended", hosts, lambda host, one: calls[ways[host]](one))
             self._take_back(in_turn, hosts, at_rest(self.hostvars, planned))
-        self._take_back(self.names, self.names, at_rest(self.hostvars, planned))
+        if drained(self.hostvars, planned, [BALANCER]):
+            self._take_back(self.names, self.names, at_rest(self.hostvars, planned))
         if planned["go"]:
             self._quarantine({*self.names} - {*at_rest(self.hostvars, planned)})
         else:

@@ -15,6 +15,7 @@ from flotilla.balancer import (
     configured_servers,
     counted,
     counted_since,
+    held,
     kept,
     parse_map,
     parse_reload,
@@ -130,6 +131,8 @@ def test_only_what_an_operator_said_outlives_a_restart() -> None:
     )
     assert [row.key[1] for row in parse_states(kept(dump))] == ["maintained", "draining"]
     assert kept(states(state_line("notes", "up"))) == STATE_HEADER
+    assert held(dump) == held(kept(dump)) == ["notes/draining", "notes/maintained"]
+    assert held(STATE_HEADER) == []
 
 
 # -- show stat ----------------------------------------------------------------------------------------

@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flotilla.registered import came_to, end, go_on, locked, plan, prepared, recovery_turns, said, trouble, turns
+from flotilla.registered import (
+    came_to,
+    drained,
+    end,
+    go_on,
+    locked,
+    plan,
+    prepared,
+    recovery_turns,
+    said,
+    trouble,
+    turns,
+)
 
 PATH = Path(__file__).parents[2] / "plugins/filter/flotilla_deploy.py"
 spec = importlib.util.spec_from_file_location("flotilla_deploy", PATH)
@@ -276,3 +288,23 @@ def test_what_stopped_first_is_recovered_one_after_another() -> None:
     assert recovery_turns(hostvars, planned) == ["app-2", "app-1"]
     assert recovery_turns({**hostvars, "app-2": cut_short("prepared", True)}, planned) == ["app-1"]
     assert recovery_turns({host: cut_short("committed", False) for host in HOSTS}, planned) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "order", "recovered", "expected"),
+    [
+        ({"drained": []}, "start-first", SKIPPED, False),
+        ({"drained": ["notes/app-1"]}, "start-first", SKIPPED, True),
+        ({"drained": []}, "stop-first", SKIPPED, True),
+        ({"drained": []}, "start-first", UNREACHABLE, True),
+        # A run that was limited to the app hosts, or a balancer that could not be read.
+        ({}, "start-first", SKIPPED, True),
+    ],
+)
+def test_the_balancers_are_told_only_where_somebody_may_be_drained(
+    host: dict[str, Any], order: str, recovered: dict[str, Any], expected: bool
+) -> None:
+    hostvars = {**fleet(app_recovered=[recovered, SKIPPED]), "lb-1": {"preflight_host": host}}
+    planned = {**plan(hostvars, CONTEXT), "roll": {"order": order}}
+    assert drained(hostvars, planned, ["lb-1"]) is expected
+    assert drained(hostvars, planned, ["lb-1", "lb-2"] if expected else []) is expected

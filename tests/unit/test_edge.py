@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +26,16 @@ def test_a_switch_is_safe_to_repeat_from_anywhere(tmp_path: Path, before: Colour
     for _ in range(2):
         edge.switch(colour)
         assert edge.live() is colour
+
+
+def test_a_switch_that_changes_something_is_as_old_as_that_change(tmp_path: Path) -> None:
+    edge = Edge(tmp_path / "notes")
+    edge.switch(Colour.GREEN)
+    os.utime(edge.directory, (0, time.time() - 60))
+    edge.switch(Colour.GREEN)
+    assert edge.switched_seconds() >= 60
+    edge.switch(Colour.BLUE)
+    assert edge.switched_seconds() < 5
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -157,6 +157,12 @@ def kept(state: str) -> str:
     return format_states((row for row in parse_states(state) if row.admin & OPERATOR), state)
 
 
+def held(state: str) -> list[str]:
+    """`app/host` of what an operator keeps traffic away from, by a state file. Raises BalancerError for others."""
+    rows = parse_states(state)
+    return sorted({f"{row.key[0].removeprefix(UNCHECKED)}/{row.key[1]}" for row in rows if row.admin & OPERATOR})
+
+
 def parse_servers(text: str, *, unchecked: bool = False) -> list[Server]:
     """The servers of `show stat`; `unchecked`: of the second backends. Raises BalancerError for anything else."""
     if not text.startswith("# pxname,"):

@@ -16,6 +16,8 @@ from .readiness import State, service_of
 ROUTER = "flotilla-router"
 ROUTER_PORT = 8080
 POLL_SECONDS = 0.1
+# A request that was on its way to a colour when the traffic was switched has arrived by then.
+SETTLE_SECONDS = 0.5
 
 
 class ColourError(Exception):
@@ -107,21 +109,22 @@ class ColourProject:
         pids = [int(c["State"].get("Pid") or 0) for c in self.containers() if service_of(c) == ROUTER]
         return sum(sockets.in_flight(sockets.of_process(pid), ROUTER_PORT) for pid in pids if pid)
 
-    def drain(self, seconds: float) -> int:
+    def drain(self, seconds: float, *, switched_seconds: float = 0.0) -> int:
         """Wait until nothing is in flight, at most `seconds`. Returns what was still in flight.
 
-        It must read zero twice, half a second apart: a request may have been sent to this colour
-        just before the switch and not have arrived yet.
+        A request may have been sent to this colour just before the switch and not have arrived yet. So it must read
+        zero half a second after the switch (`switched_seconds`: how long ago that was), or twice, half a second apart.
         """
         deadline = time.monotonic() + seconds
         pids = [int(c["State"].get("Pid") or 0) for c in self.containers() if service_of(c) == ROUTER]
+        needed = 1 if switched_seconds >= SETTLE_SECONDS else 2
         quiet = 0
         while True:
             open_now = sum(sockets.in_flight(sockets.of_process(pid), ROUTER_PORT) for pid in pids if pid)
             quiet = quiet + 1 if open_now == 0 else 0
-            if quiet >= 2 or time.monotonic() >= deadline:
+            if quiet >= needed or time.monotonic() >= deadline:
                 return open_now
-            time.sleep(0.5)
+            time.sleep(SETTLE_SECONDS)
 
     def last_lines(self, lines: int) -> str:
         """The last log lines of every service, to be kept when the colour goes."""

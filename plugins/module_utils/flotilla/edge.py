@@ -10,6 +10,7 @@ import http.client
 import os
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ class Edge:
         if not (self.directory / "deployed").exists():
             return None
         return Colour.GREEN if (self.directory / "green").exists() else Colour.BLUE
+
+    def switched_seconds(self) -> float:
+        """How long ago the flags were changed last, or less (another file of the directory may have been)."""
+        return time.time() - self.directory.stat().st_mtime
 
     def switch(self, colour: Colour | None) -> None:
         """Send all new requests to `colour`, or to the 503 page. Safe to repeat."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from .checked import FACT as CHECKED
 from .fleet import Step
 from .journal import Phase
 from .outcome import End, HostEnd, Outcome, ended, ends, judge, may_go_on, migration
@@ -162,6 +163,18 @@ def at_rest(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
     results = said(hostvars, plan["hosts"], "app_ended", plan["purpose"])
     broken = _left_without(hostvars, plan)
     return [host for host in plan["hosts"] if (results.get(host) or {}).get("ok") is True and host not in broken]
+
+
+def drained(hostvars: Mapping[str, Any], plan: Mapping[str, Any], balancers: Iterable[str]) -> bool:
+    """Whether a balancer may keep traffic away from a host that should have it.
+
+    It does not when nothing was drained before the run, as the check of the balancers' own hosts says, and the run
+    drains nobody itself: it neither commits with `stop-first` nor ended what another run had left.
+    """
+    ended_before = said(hostvars, plan["hosts"], "app_recovered", plan["purpose"]).values()
+    if (plan["roll"] or {}).get("order") == "stop-first" or not all(result.get("skipped") for result in ended_before):
+        return True
+    return any((hostvars[one].get(CHECKED) or {}).get("drained", True) for one in balancers)
 
 
 def _left_without(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> set[str]:

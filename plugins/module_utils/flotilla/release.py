@@ -186,7 +186,7 @@ class Rollout:
         cut = 0
         if journal.live:
             old = site.colour(journal.live)
-            cut = old.drain(site.settings.drain_seconds)
+            cut = old.drain(site.settings.drain_seconds, switched_seconds=site.edge.switched_seconds())
             retention.keep_last_lines(site, journal.live.release, old)
             old.remove()
             # Ids sort by time: what is newer than its successor was rolled back from.

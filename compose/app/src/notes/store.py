@@ -7,8 +7,10 @@ a doorbell: the worker also looks for unprocessed notes in Postgres (`unprocesse
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,6 +28,8 @@ VISITS = "notes:visits"
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 10.0
 CHECK_SECONDS = 2.0
+# How long a name that cannot be looked up is left alone before it is asked for again.
+NAME_SECONDS = 0.2
 
 # OSError includes TimeoutError.
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
@@ -129,11 +133,32 @@ class Store:
             self._pool.terminate()
         await self._redis.aclose()
 
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        """A connection of the pool, made when all that there are work.
+
+        To make one takes the name service of the containers, which is the engine's: where the engine restarts, as for
+        an upgrade, it is away for seconds, and is asked again.
+        """
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                connection = await self._pool.acquire(timeout=COMMAND_SECONDS)
+                break
+            except socket.gaierror:
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(NAME_SECONDS)
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
+
     # Notes
 
     async def add(self, note_id: str, text: str) -> tuple[Note, bool]:
         """Store a note once. Returns it and whether this call created it."""
-        async with self._pool.acquire(timeout=COMMAND_SECONDS) as connection:
+        async with self._connection() as connection:
             row = await connection.fetchrow(
                 "INSERT INTO notes (id, text, release) VALUES ($1, $2, $3)"
                 f" ON CONFLICT (id) DO NOTHING RETURNING {_COLUMNS}",
@@ -146,19 +171,19 @@ class Store:
             return _note(await connection.fetchrow(f"SELECT {_COLUMNS} FROM notes WHERE id = $1", note_id)), False
 
     async def find(self, note_id: str) -> Note | None:
-        async with self._pool.acquire(timeout=COMMAND_SECONDS) as connection:
+        async with self._connection() as connection:
             row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM notes WHERE id = $1", note_id)
         return None if row is None else _note(row)
 
     async def counts(self) -> dict[str, int]:
         """{"notes": …, "processed": …}"""
-        async with self._pool.acquire(timeout=COMMAND_SECONDS) as connection:
+        async with self._connection() as connection:
             row = await connection.fetchrow("SELECT count(*) AS notes, count(processed_at) AS processed FROM notes")
         return {"notes": row["notes"], "processed": row["processed"]}
 
     async def unprocessed(self, older_than_seconds: float, limit: int = 1000) -> list[str]:
         """Identifiers of notes that should have been processed by now, the oldest first."""
-        async with self._pool.acquire(timeout=COMMAND_SECONDS) as connection:
+        async with self._connection() as connection:
             rows = await connection.fetch(
                 "SELECT id FROM notes WHERE processed_at IS NULL"
                 " AND created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2",
@@ -169,7 +194,7 @@ class Store:
 
     async def mark_processed(self, note_id: str, words: int) -> bool:
         """Record the result of a job; only the first call for a note does, and returns true."""
-        async with self._pool.acquire(timeout=COMMAND_SECONDS) as connection:
+        async with self._connection() as connection:
             row = await connection.fetchrow(
                 "UPDATE notes SET processed_at = now(), processed_release = $2, words = $3"
                 " WHERE id = $1 AND processed_at IS NULL RETURNING id",
