@@ -63,6 +63,28 @@ def test_places_are_files_with_lines(sources: inventory.Sources, name: str, with
     assert sources.place(name, within) == place
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        ("private_address", "10.1.0.1", "one/hosts.yml:4"),
+        ("private_address", "10.1.0.17", "one/hosts.yml:7"),
+        ("private_address", "10.9.9.9", "one/hosts.yml:4"),
+        ("domains", "b.example.com", "one/group_vars/all/more.yml:3"),
+        ("domains", "example.com", "one/group_vars/all/more.yml:4"),
+        ("base_swap_mb", "", "two/group_vars/all.yml:1"),
+        ("absent", "x", "two"),
+    ],
+)
+def test_places_of_values_are_their_own_lines(
+    sources: inventory.Sources, tmp_path: Path, name: str, value: str, place: str
+) -> None:
+    with (tmp_path / "one/hosts.yml").open("a") as hosts:
+        hosts.write("    # private_address: 10.1.0.17\n    a-2:\n      private_address: 10.1.0.17\n")
+    more = "# example.com\ndomains:\n  - b.example.com\n  - example.com\n"
+    (tmp_path / "one/group_vars/all/more.yml").write_text(more)
+    assert sources.where(name, value) == place
+
+
 def test_a_name_that_no_file_has_is_not_found(sources: inventory.Sources) -> None:
     assert sources.find("absent") == ""
     assert sources.find("base_swap_mb", "apps") == ""

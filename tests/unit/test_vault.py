@@ -44,6 +44,13 @@ def test_secrets_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert vault.open_vault(make(tmp_path, values), tmp_path)[0] == values
 
 
+def test_a_vault_is_tried_with_the_password_of_another(tmp_path: Path) -> None:
+    one, other = make(tmp_path, {"vault_a": "1"}), make(tmp_path, {"vault_a": "2"}, "production")
+    assert vault.opens_with(one, *vault.passwords(one))
+    assert not vault.opens_with(one, *vault.passwords(other))
+    assert [vault.vault_id(found) for found in (one, other)] == ["staging", "production"]
+
+
 def test_files_are_private(tmp_path: Path) -> None:
     found = make(tmp_path, {"vault_a": "1"})
     assert stat.S_IMODE(found.file.stat().st_mode) == 0o600

@@ -25,6 +25,7 @@ OURS = frozenset(
         "environment_allow_latest",
         "environment_stamp_key",
         "environment_given_secrets",
+        "environment_shared",
         "environment_approval",
         "environment_p95_ms",
         "loadbalancer_mode",
@@ -74,6 +75,18 @@ class Sources:
     def place(self, name: str, within: str = "") -> str:
         """The best that can be said about where `name` is: its line, else that of `within`, else the directory."""
         return self.find(name, within) or (within and self.find(within)) or self.last
+
+    def where(self, name: str, value: str) -> str:
+        """`file:line` where `name` gets `value`: on its own line, else on one below it; at least where `name` is."""
+        if not value:
+            return self.place(name)
+        token = rf"(?<![\w.:/-]){re.escape(value)}(?![\w:/-]|\.\w)"
+        key = rf"(?<![\w.-])[\"']?{re.escape(name)}[\"']?\s*:(?=\s|$)"
+        for pattern in (rf"^[^#\n]*?{key}[^#\n]*?{token}", rf"^[^#\n]*?{key}(?s:.)*?{token}"):
+            for file, text in self.texts().items():
+                if match := re.search(pattern, text, re.MULTILINE):
+                    return f"{relative(file, self.root)}:{text.count(chr(10), 0, match.end()) + 1}"
+        return self.place(name)
 
     @property
     def last(self) -> str:

@@ -128,11 +128,22 @@ def open_vault(vault: Vault, root: Path) -> tuple[dict[str, Any], VaultSecret]:
 
 def opens(vault: Vault, path: Path) -> bool:
     """Whether the password in this file opens the vault."""
+    return opens_with(vault, VaultSecret(path.read_bytes().strip()))
+
+
+def opens_with(vault: Vault, password: VaultSecret) -> bool:
+    """Whether this password opens the vault."""
     try:
-        VaultLib([(vault.environment, VaultSecret(path.read_bytes().strip()))]).decrypt(vault.file.read_bytes())
+        VaultLib([(vault.environment, password)]).decrypt(vault.file.read_bytes())
     except AnsibleError:
         return False
     return True
+
+
+def vault_id(vault: Vault) -> str:
+    """The id that the vault was encrypted under: the label in its first line, which a format before 1.2 has not."""
+    header = vault.file.read_text().partition("\n")[0].split(";")
+    return header[3].strip() if len(header) > 3 else vault.environment
 
 
 def write_vault(vault: Vault, values: Mapping[str, Any], password: VaultSecret) -> None:

@@ -1,0 +1,223 @@
+"""The checks of an environment's inputs, before anything is touched. For the controller only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.loader import filter_loader
+
+from .approval import Approval, approval, host_choice_problems
+from .apps import check_apps, names_of, select, select_one, with_defaults
+from .hooks import hook_problems
+from .inventory import Sources, group_problems, host_problems, misspelt, referenced_secrets, secret_problems
+from .problem import Problem
+from .resolve.values import environment_problems
+from .roles import HANDED_OVER, options, roles_of
+from .static import static_problems
+from .vault import relative
+
+MAGIC = frozenset({"groups", "hostvars", "omit", "playbook_dir", "role_names", "play_hosts", "environment", "vars"})
+
+
+class Check:
+    """The checks of one inventory, over the raw (not yet templated) variables of all its hosts."""
+
+    def __init__(
+        self, variables: Mapping[str, Any], extra: Mapping[str, Any], templar: Any, playbook: str, root: Path
+    ) -> None:
+        self.root = root
+        paths = [Path(source).absolute() for source in variables.get("ansible_inventory_sources") or []]
+        directories = tuple(path if path.is_dir() else path.parent for path in paths if path.exists())
+        self.sources = Sources(directories, self.root)
+        self.inventory = "".join(f" -i {relative(path, self.root)}" for path in paths)
+        self.command = f"ansible-playbook {playbook}{self.inventory}"
+        self.variables, self.extra, self.templar = variables, extra, templar
+        self.roles = options(self.root / "roles")
+        self.groups = {
+            name: list(hosts) for name, hosts in variables["groups"].items() if name not in ("all", "ungrouped")
+        }
+        self.hostvars = variables["hostvars"]
+        self.hosts: dict[str, dict[str, Any]] = {
+            host: {
+                name: value
+                for name, value in self.hostvars.raw_get(host).items()
+                if name not in MAGIC and not name.startswith("ansible_")
+            }
+            for host in variables["groups"]["all"]
+        }
+
+    def hosts_of_this_run(self) -> Iterator[Problem]:
+        """Which hosts are there, and which were left out."""
+        yield from group_problems(self.groups, self.sources)
+        present = self.variables.get("ansible_play_hosts_all") or self.variables["groups"]["all"]
+        skipped = self.extra.get("skip_hosts") or ""
+        limited = bool(self.variables.get("ansible_limit"))
+        yield from host_choice_problems(self.groups, present, skipped, limited=limited, command=self.command)
+
+    def approval(self, apps: list[dict[str, Any]], *, rollback: bool) -> Approval:
+        """Whether the environment wants the run approved, and whether it is."""
+        needed = bool(self.templar.template(self.variables.get("environment_approval", False)))
+        environment = str(self.templar.template(self.variables.get("environment_name", "")))
+        listing = rollback and bool(self.extra.get("list"))
+        return approval(
+            needed=needed and not listing,
+            environment=environment,
+            apps=[f"{app['name']} {app.get('version', '')}".strip() for app in apps],
+            extra=self.extra,
+            variable="release" if rollback else "version",
+            command=self.command,
+        )
+
+    def app_to_roll_back(self) -> tuple[list[dict[str, Any]], list[Problem]]:
+        """The one app of a rollback or a restart. Its source and its secrets are not looked at: the hosts have them."""
+        try:
+            apps = self._readable(self.variables.get("apps"))
+        except AnsibleError as error:
+            what = f"cannot be worked out: {str(error).splitlines()[0].rstrip('.')}"
+            return [], [Problem(self.sources.place("apps"), "apps", what, "correct the template")]
+        problems = self._shape(apps)
+        if problems:
+            return [], problems
+        chosen, problems = select_one(apps, self.extra.get("app"), self.command)
+        return [with_defaults(app) for app in chosen], problems
+
+    def environment(self) -> Iterator[Problem]:
+        """Groups, hosts, names, secrets, and the types of the roles' variables."""
+        yield from self.hosts_of_this_run()
+        yield from host_problems(self.hosts, self.sources)
+        names = {name for variables in self.hosts.values() for name in variables}
+        for name, what in misspelt(names, self.roles).items():
+            # Neither there nor here: a task of this run made it.
+            place = "command line" if name in self.extra else self.sources.find(name)
+            if place:
+                yield Problem(place, name, what, "correct the name, or remove it")
+        given = self.variables.get("environment_given_secrets") or []
+        secrets = f"ansible-playbook playbooks/secrets.yml{self.inventory}"
+        yield from secret_problems(self.hosts, given, self.sources, secrets)
+        yield from self._types()
+
+    def _types(self) -> Iterator[Problem]:
+        """Each host's variables against the argument specs of the roles it gets, but for those that lack a secret."""
+        for host, raw in self.hosts.items():
+            groups = [group for group, members in self.groups.items() if host in members]
+            for role in roles_of(groups):
+                for name, spec in self.roles.get(role, {}).items():
+                    if name in raw and not referenced_secrets(raw[name]) <= raw.keys():
+                        continue
+                    if name in raw:
+                        what = self._type_error(host, name, spec)
+                        if what:
+                            yield Problem(self.sources.place(name), name, what, f"see roles/{role}/README.md")
+                    elif spec.get("required") and role != "app" and name not in HANDED_OVER:
+                        what = f"is missing, and the role `{role}` of `{host}` needs it"
+                        yield Problem(
+                            self.sources.last, name, what, f"add it to group_vars; see roles/{role}/README.md"
+                        )
+
+    def _type_error(self, host: str, name: str, spec: Mapping[str, Any]) -> str:
+        try:
+            value = self.hostvars[host][name]
+        except AnsibleError as error:
+            return f"cannot be worked out: {str(error).splitlines()[0].rstrip('.')}"
+        result = ArgumentSpecValidator({name: spec}).validate({name: value})
+        if not result.error_messages:
+            return ""
+        return f"is not what it should be: {self._without_secrets(host, '; '.join(result.error_messages))}"
+
+    def _without_secrets(self, host: str, text: str) -> str:
+        """A message of Ansible may quote a value; a secret in it is struck out."""
+        for name, value in self.hosts[host].items():
+            if name.startswith("vault_") and value:
+                text = text.replace(str(value), "********")
+        return text
+
+    def apps(self, *, needs_version: bool = True) -> tuple[list[dict[str, Any]], list[Problem]]:
+        """The apps to deploy with defaults and versions, and what is wrong with them or their Compose files.
+
+        Without `needs_version`, an app may leave its version to the command line of the deploy.
+        """
+        try:
+            apps = self._readable(self.variables.get("apps"))
+        except AnsibleError as error:
+            what = f"cannot be worked out: {str(error).splitlines()[0].rstrip('.')}"
+            return [], [Problem(self.sources.place("apps"), "apps", what, "correct the template")]
+        problems = self._shape(apps)
+        if problems:
+            return [], problems
+        if not needs_version:
+            apps = [{"version": "0", **app} for app in apps]
+        allow_latest = bool(self.templar.template(self.variables.get("environment_allow_latest", False)))
+        chosen, problems = select(
+            apps, self.extra.get("app"), self.extra.get("version"), allow_latest, self._place, self.command
+        )
+        for app in chosen:
+            problems += self._routes(app)
+            problems += self._compose(app, allow_latest)
+        return [with_defaults(app) for app in chosen], problems
+
+    def _shape(self, apps: Any) -> list[Problem]:
+        """What is wrong with the keys of the apps; and, where nothing is, with their hooks."""
+        problems = check_apps(apps, self._place)
+        if problems:
+            return problems
+        return [
+            problem for app in apps for problem in hook_problems(app, self._place, lambda f: (self.root / f).is_file())
+        ]
+
+    def _place(self, name: str) -> str:
+        return self.sources.place(name, within="apps")
+
+    def _readable(self, apps: Any) -> Any:
+        """`apps` with its templates worked out, but for values that may be secret: they stay as written."""
+        apps = self.templar.template(apps) if isinstance(apps, str) else apps
+        if not isinstance(apps, list):
+            return apps
+        return [
+            {
+                name: value if name in ("environment", "secrets") else self.templar.template(value)
+                for name, value in app.items()
+            }
+            if isinstance(app, Mapping)
+            else app
+            for app in apps
+        ]
+
+    def _routes(self, app: Mapping[str, Any]) -> list[Problem]:
+        """What the router says of an app's routes."""
+        try:
+            filter_loader.get("flotilla_routes").j2_function(app)
+        except AnsibleError as error:
+            pairs = [line.partition(": ") for line in str(error).splitlines()]
+            place = self._place("routes")
+            return [Problem(place, name, what, "correct it: docs/reference/inventory.md") for name, _, what in pairs]
+        return []
+
+    def _compose(self, app: Mapping[str, Any], allow_latest: bool) -> list[Problem]:
+        """What can be said about an app's Compose file without Compose."""
+        file = self.root / app["source"] / "compose.yaml"
+        shown = relative(file, self.root)
+        problems = environment_problems(app["name"], names_of(app, "environment"), self._place("environment"))
+        try:
+            text = file.read_text()
+        except OSError as error:
+            what = f"`{app['source']}` has no compose.yaml that can be read ({error.strerror})"
+            fix = f"put the app's Compose file at {shown}, or correct source"
+            return [*problems, Problem(self._place("source"), f"apps[{app['name']}].source", what, fix)]
+        return problems + static_problems(
+            text,
+            file=shown,
+            inventory=self._place("apps"),
+            app=app["name"],
+            variables=names_of(app, "environment"),
+            secrets=names_of(app, "secrets"),
+            routes=app["routes"],
+            migration=(app.get("migration") or {}).get("service"),
+            workers=app.get("workers", []),
+            shared=app.get("shared", []),
+            unchecked=app.get("routes_without_health_check", []),
+            allow_latest=allow_latest,
+        )
