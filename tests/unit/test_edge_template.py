@@ -35,6 +35,7 @@ def test_the_live_colour_is_a_file_and_not_a_reload() -> None:
     place = server.find("location /")
     assert place.find("if (!-f /etc/flotilla/live/my-wiki/deployed)").lines == ["return 503"]
     assert place.values("proxy_pass") == ["http://$router:8080"]
+    assert place.values("set") == ["$target $live"]
     assert "open_file_cache" not in render_edge(nginx_apps=[NOTES]).replace("No open_file_cache", "")
 
 

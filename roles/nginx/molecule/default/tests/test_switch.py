@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
@@ -142,6 +143,23 @@ def test_without_its_router_a_page_says_so(host: Host, edge: Edge, app: App) -> 
     app.switch("blue")
     host.run_expect([0], "docker start notes-router-green")
     assert edge.ask("/").status == 200
+
+
+def test_what_fails_is_logged_for_the_colour_that_was_asked(host: Host, edge: Edge, app: App) -> None:
+    """Also when the traffic is switched while the edge still waits for a router that is away."""
+    host.run_expect([0], "docker stop notes-router-green")
+    app.switch("green")
+    try:
+        with ThreadPoolExecutor() as pool:
+            waits = pool.submit(edge.ask, "/asks-green")
+            time.sleep(1)
+            app.switch("blue")
+            assert waits.result().status in (502, 504)
+    finally:
+        host.run_expect([0], "docker start notes-router-green")
+    lines = host.file(f"{DIRECTORY}/logs/access.log").content_string.splitlines()
+    (entry,) = [entry for line in lines if (entry := json.loads(line))["uri"] == "/asks-green"]
+    assert (entry["target"], entry["release"]) == ("notes-router-green", "")
 
 
 def test_switching_under_load_loses_nothing(edge: Edge, app: App) -> None:
