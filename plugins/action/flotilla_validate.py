@@ -27,7 +27,7 @@ from flotilla.processes import identify, main_process
 from flotilla.resolve.values import environment_problems
 from flotilla.roles import HANDED_OVER, options, roles_of
 from flotilla.static import static_problems
-from flotilla.vault import relative
+from flotilla.vault import relative, texts_of
 
 ROOT = Path(__file__).resolve().parents[2]
 display = Display()
@@ -195,8 +195,9 @@ class Check:
     def _without_secrets(self, host: str, text: str) -> str:
         """A message of Ansible may quote a value; a secret in it is struck out."""
         for name, value in self.hosts[host].items():
-            if name.startswith("vault_") and value:
-                text = text.replace(str(value), "********")
+            if name.startswith("vault_"):
+                for secret in texts_of(value):
+                    text = text.replace(secret, "********").replace(repr(secret)[1:-1], "********")
         return text
 
     def apps(self) -> tuple[list[dict[str, Any]], list[Problem]]:
