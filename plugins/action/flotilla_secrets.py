@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from flotilla.vault import (
+    AUTHORITIES,
     Vault,
     VaultError,
     check_password,
@@ -22,6 +23,7 @@ from flotilla.vault import (
     new_secret,
     open_vault,
     passwords,
+    plain_value,
     references,
     rekey,
     relative,
@@ -64,14 +66,12 @@ class ActionModule(ActionBase):
             if args["state"] == "rekeyed":
                 return self._rekey(vault)
             asked = set(variables.get("environment_given_secrets", []))
-            # Ansible's own strings remember where they come from; YAML writes plain ones only.
-            given = {str(name): str(value) for name, value in args["values"].items()}
-            return self._complete(vault, directories, given, asked)
+            return self._complete(vault, directories, plain_value(args["values"]), asked)
         except VaultError as problem:
             raise AnsibleActionFail(str(problem)) from None
 
     def _complete(
-        self, vault: Vault, directories: list[Path], given: dict[str, str], asked: set[str]
+        self, vault: Vault, directories: list[Path], given: dict[str, Any], asked: set[str]
     ) -> dict[str, Any]:
         values = _values(vault)
         others = {locate(directory, ROOT, os.environ) for directory in directories} - {vault}
@@ -80,7 +80,7 @@ class ActionModule(ActionBase):
         texts = [file.read_text() for file in files]
         plain = {name for text in texts for name in _defined(text)}
         wanted = references(texts) - values.keys() - given.keys() - elsewhere - plain
-        missing = wanted - asked
+        missing = wanted - asked - {AUTHORITIES}
         names = sorted(missing | {name for name, value in given.items() if values.get(name) != value})
         fresh = not vault.file.exists() and not vault.password.exists()
         changed = bool(names) or not vault.file.exists()
@@ -90,7 +90,14 @@ class ActionModule(ActionBase):
             check_password(vault, ROOT)
             password = open_vault(vault, ROOT)[1] if vault.file.exists() else passwords(vault)[0]
             write_vault(vault, values | {name: new_secret() for name in missing} | given, password)
-        return _result(vault, changed=changed, password_created=fresh, names=names, ungiven=sorted(wanted & asked))
+        return _result(
+            vault,
+            changed=changed,
+            password_created=fresh,
+            names=names,
+            ungiven=sorted(wanted & asked),
+            authority=AUTHORITIES if AUTHORITIES in wanted - asked else "",
+        )
 
     def _rekey(self, vault: Vault) -> dict[str, Any]:
         file, password = relative(vault.file, ROOT), relative(vault.password, ROOT)

@@ -11,6 +11,8 @@ description:
   - Runs on the controller, without a connection. No secret is ever returned or displayed.
   - With O(state=complete) every C(vault_*) name that the inventory's files mention and that has no value yet gets a
     random one. Existing values stay.
+  - C(vault_pki_authorities) is no random text. When the inventory mentions it and it has no value, it is returned as
+    RV(authority), for a playbook that makes one and gives it in O(values).
   - The names in the variable C(environment_given_secrets) are never made up; those still without a value are returned.
   - With O(state=rekeyed) the vault is encrypted with a new password.
 options:
@@ -24,7 +26,9 @@ options:
     type: str
     default: ""
   values:
-    description: Secrets that others hand out, such as a registry's password. They replace what is there.
+    description: >-
+      Secrets that others hand out, such as a registry's password. They replace what is there. Each is a text, or lists
+      and dictionaries of texts.
     type: dict
     default: {}
 attributes:
@@ -67,4 +71,8 @@ ungiven:
   returned: O(state=complete)
   type: list
   elements: str
+authority:
+  description: The name C(vault_pki_authorities) when it is to have a value and has none, else empty.
+  returned: O(state=complete)
+  type: str
 """

@@ -163,6 +163,18 @@ def test_new_secrets_are_long_safe_and_different() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9]{32}", secret) for secret in made)
 
 
+def test_a_secret_may_have_parts() -> None:
+    class Marked(str):
+        """As Ansible's own strings are."""
+
+    value = [{"certificate": Marked("a"), "key": Marked("b")}, {"certificate": "c"}]
+    plain = vault.plain_value({Marked("vault_x"): value, "vault_y": 1})
+    assert plain == {"vault_x": [{"certificate": "a", "key": "b"}, {"certificate": "c"}], "vault_y": "1"}
+    assert type(plain["vault_x"][0]["key"]) is str
+    assert list(vault.texts_of(value)) == ["a", "b", "c"]
+    assert list(vault.texts_of(["", None, "d"])) == ["d"]
+
+
 @given(st.text())
 def test_any_environment_has_a_legal_variable(name: str) -> None:
     assert re.fullmatch(r"FLOTILLA_VAULT_PASSWORD_FILE_\w*", vault.password_variable(name))

@@ -18,7 +18,7 @@ from .problem import Problem
 from .resolve.values import environment_problems
 from .roles import HANDED_OVER, options, roles_of
 from .static import static_problems
-from .vault import relative
+from .vault import relative, texts_of
 
 MAGIC = frozenset({"groups", "hostvars", "omit", "playbook_dir", "role_names", "play_hosts", "environment", "vars"})
 
@@ -131,8 +131,9 @@ class Check:
     def _without_secrets(self, host: str, text: str) -> str:
         """A message of Ansible may quote a value; a secret in it is struck out."""
         for name, value in self.hosts[host].items():
-            if name.startswith("vault_") and value:
-                text = text.replace(str(value), "********")
+            if name.startswith("vault_"):
+                for secret in texts_of(value):
+                    text = text.replace(secret, "********").replace(repr(secret)[1:-1], "********")
         return text
 
     def apps(self, *, needs_version: bool = True) -> tuple[list[dict[str, Any]], list[Problem]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from ansible.parsing.vault import VaultLib, VaultSecret, get_file_vault_secret
 VAULT = "vault.yml"
 BESIDE = ".vault-password"
 SECRET_LENGTH = 32
+# Not random text: a list of {certificate, key}, which the role pki makes.
+AUTHORITIES = "vault_pki_authorities"
 REFERENCE = re.compile(r"\bvault_[a-z0-9_]+\b")
 
 
@@ -200,6 +202,25 @@ def new_secret() -> str:
     """32 letters and digits (190 bits): safe in a URL, a shell, an env file, and for Postgres and Redis."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     return "".join(secrets.choice(alphabet) for _ in range(SECRET_LENGTH))
+
+
+def plain_value(value: Any) -> Any:
+    """A secret as YAML can write it: text, or lists and dictionaries of text, without what Ansible adds to strings."""
+    if isinstance(value, Mapping):
+        return {str(name): plain_value(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(item) for item in value]
+    return str(value)
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All texts in a secret that are not empty, however deep."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else None
+    if items is not None:
+        for item in items:
+            yield from texts_of(item)
+    elif value:
+        yield str(value)
 
 
 def write_private(path: Path, content: bytes) -> None:
