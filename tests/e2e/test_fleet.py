@@ -79,6 +79,12 @@ def account() -> dict[str, Any]:
     return found
 
 
+def drained(fleet: Environment) -> set[str]:
+    """The hosts that the balancer keeps the traffic away from."""
+    servers = fleet.on("production-lb-1").module("flotilla_balancer", state="status")["servers"]
+    return {server["host"] for server in servers if server["condition"] == "drained"}
+
+
 def at_rest(fleet: Environment) -> None:
     """Nothing is in hand, nothing is locked, and each host runs its live colour and nothing of the other."""
     for host in map(fleet.on, HOSTS):
@@ -368,9 +374,11 @@ def test_a_host_that_is_down_is_refused_or_left_out_on_purpose(fleet: Environmen
     assert HOSTS[0] in refused.text
     assert f"left out: {HOSTS[0]}" in last_line(skipped.succeeded())
     assert versions(fleet) == [before, other(before)]
-    # Back again, it comes to the release that the others serve.
+    assert drained(fleet) == {HOSTS[0]}
+    # Back again, it comes to the release that the others serve, and gets its traffic.
     fleet.deploy(other(before)).succeeded()
     assert versions(fleet) == [other(before)] * 2
+    assert drained(fleet) == set()
     at_rest(fleet)
 
 
