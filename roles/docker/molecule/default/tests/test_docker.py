@@ -68,6 +68,69 @@ def test_the_options_of_the_inventory_are_in_effect(info: dict[str, Any]) -> Non
     assert info["Labels"] == ["environment=test"]
 
 
+# -- sections 2 and 3 of the CIS benchmark for Docker, as docker-bench-security asks them --------------
+
+
+def test_the_engine_listens_on_its_socket_alone(host: Host) -> None:
+    """2.7: no TCP socket, with TLS or without; it holds published ports. 3.15, 3.16: the socket is root's."""
+    listening = [line.split()[3] for line in host.check_output("ss -Hltnp").splitlines() if "dockerd" in line]
+    assert set(listening) <= {"127.0.0.1:8081"}
+    socket = host.file("/run/docker.sock")
+    assert (socket.user, socket.group, oct(socket.mode)) == ("root", "docker", "0o660")
+
+
+def test_containers_that_nobody_gave_a_network_do_not_reach_each_other(host: Host, container: str) -> None:
+    """2.2."""
+    address = host.check_output(
+        "docker inspect --format '{{.NetworkSettings.Networks.bridge.IPAddress}}' %s", container
+    )
+    assert not served(host, address, "bridge")
+
+
+def test_containers_of_a_network_with_a_name_reach_each_other(host: Host, container: str) -> None:
+    """The rule above is the default bridge's alone: services of an app find each other."""
+    host.check_output("docker network create flotilla-verify")
+    try:
+        host.check_output(f"docker network connect flotilla-verify {container}")
+        assert served(host, container, "flotilla-verify")
+    finally:
+        host.run(f"docker network disconnect --force flotilla-verify {container}")
+        host.check_output("docker network rm flotilla-verify")
+
+
+def served(host: Host, name: str, network: str) -> bool:
+    """Whether a container on a network gets a page from another one."""
+    curl = f"curl -fsS --max-time 3 --output /dev/null http://{name}:80/"
+    return host.run(f"docker run --rm --network {network} {IMAGE} {curl}").rc == 0
+
+
+def test_a_container_of_which_nothing_is_said_gets_no_new_privileges(host: Host, container: str) -> None:
+    """2.14. 2.17, 5.21: the engine's filter of system calls."""
+    status = host.check_output("docker exec %s cat /proc/1/status", container)
+    assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
+
+
+def test_the_engine_is_set_up_as_the_benchmark_wants(info: dict[str, Any], host: Host) -> None:
+    """2.3 to 2.6, 2.16, 2.18; 2.5 but for a registry that the inventory names."""
+    written = json.loads(host.file("/etc/docker/daemon.json").content_string)
+    assert written["userland-proxy"] is False
+    assert {"debug", "log-level", "iptables", "hosts", "experimental", "authorization-plugins"} & set(written) == set()
+    assert info["Driver"] == "overlay2"
+    assert info["ExperimentalBuild"] is False
+    assert info["RegistryConfig"]["InsecureRegistryCIDRs"] == ["127.0.0.0/8"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/docker", "/etc/docker/daemon.json", "/etc/docker/certs.d", "/usr/lib/systemd/system/docker.service"]
+)
+def test_nobody_but_root_writes_what_the_engine_reads(host: Host, path: str) -> None:
+    """3.1 to 3.8, 3.17, 3.18."""
+    for line in host.check_output(f"find -L {path} -printf '%U %m %p\n'").splitlines():
+        owner, mode, name = line.split(" ", 2)
+        assert (owner, int(mode, 8) & 0o022) == ("0", 0), name
+
+
 def test_the_login_is_readable_by_root_alone(host: Host) -> None:
     file = host.file("/root/.docker/config.json")
     assert (file.user, oct(file.mode)) == ("root", "0o600")
