@@ -231,6 +231,8 @@ NOTHING = {"release": "", "colour": "", "version": ""}
 REHEARSED = {
     "live": NOTHING,
     "live_images": {},
+    "live_hardened": {},
+    "hardened": {},
     "journal": {"phase": "idle", "live": "", "candidate": ""},
     "matches": False,
     "digests": {},

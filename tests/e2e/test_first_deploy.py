@@ -9,7 +9,9 @@ import statistics
 import subprocess
 import sys
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -111,6 +113,74 @@ def test_no_container_shows_a_secret(first: FirstDeploy, staging: Environment) -
     inspected = staging.ssh("docker ps -aq | xargs docker inspect")
     assert {container["State"]["Status"] for container in json.loads(inspected)} == {"running"}
     assert names_in(inspected, first.secrets) == []
+
+
+@pytest.fixture(scope="module")
+def containers(first: FirstDeploy, staging: Environment) -> dict[str, Any]:
+    """Every running container, as `docker inspect` shows it."""
+    found = json.loads(staging.ssh("docker ps --quiet | xargs docker inspect"))
+    assert len(found) >= 6, "the droplet does not run what it should"
+    return {container["Name"].lstrip("/"): container for container in found}
+
+
+# What the CIS benchmark for Docker asks of every container (its section 5). Nobody is excepted.
+CONTAINED: dict[str, Callable[[dict[str, Any], dict[str, Any]], bool]] = {
+    # An app's is found by its digest; Postgres, Redis and the edge by the version that the inventory states.
+    "an image named by its digest": lambda host, own: "@sha256:" in own["Image"] or "flotilla.app" not in own["Labels"],
+    "an image of one version": lambda host, own: ":" in own["Image"] and not own["Image"].endswith(":latest"),
+    "a user that is not root": lambda host, own: own["User"].partition(":")[0] not in ("", "0", "root"),
+    "no capability": lambda host, own: host["CapDrop"] == ["ALL"] and not host["CapAdd"],
+    "not privileged, no device": lambda host, own: not host["Privileged"] and not host["Devices"],
+    "no new privileges": lambda host, own: "no-new-privileges:true" in host["SecurityOpt"],
+    "the engine's system call filter": lambda host, own: "unconfined" not in " ".join(host["SecurityOpt"]),
+    "a root file system that is read-only": lambda host, own: bool(host["ReadonlyRootfs"]),
+    "a limit of processes": lambda host, own: 0 < host["PidsLimit"] <= 4096,
+    "a limit of memory": lambda host, own: host["Memory"] > 0,
+    "a limit of the processor": lambda host, own: host["NanoCpus"] > 0,
+    "a health check": lambda host, own: bool(own.get("Healthcheck", {}).get("Test")),
+    # Control groups of version 1 have no namespace by default.
+    "namespaces of its own": lambda host, own: (
+        "host" not in {host[key] for key in ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode")}
+    ),
+    "no part of the default bridge": lambda host, own: host["NetworkMode"] not in ("default", "bridge"),
+    "no mount that spreads": lambda host, own: not any("shared" in bind for bind in host["Binds"] or ()),
+}
+SYSTEM = ("/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sys", "/usr", "/var/run", "/var/lib/docker/")
+
+
+@pytest.mark.parametrize("promise", CONTAINED)
+def test_every_container_has(containers: dict[str, Any], promise: str) -> None:
+    holds = CONTAINED[promise]
+    assert [name for name, one in containers.items() if not holds(one["HostConfig"], one["Config"])] == []
+
+
+def test_no_process_of_a_container_can_become_more_than_it_is(containers: dict[str, Any], staging: Environment) -> None:
+    """What the kernel says: the real user, what it could ever have of capabilities, and the filter of system calls."""
+    wanted = ("CapBnd: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2")
+    for name, container in containers.items():
+        status = staging.ssh(f"cat /proc/{container['State']['Pid']}/status").replace("\t", " ")
+        assert [line for line in wanted if line not in status] == [], name
+        assert "Uid: 0" not in status, name
+
+
+def test_nothing_of_the_system_is_mounted_into_a_container(containers: dict[str, Any]) -> None:
+    sources = {mount["Source"] for one in containers.values() for mount in one["Mounts"] if mount["Type"] == "bind"}
+    assert sources
+    assert [source for source in sources if source == "/" or source.startswith(SYSTEM) or "sock" in source] == []
+
+
+def test_the_edge_alone_publishes_ports_to_everybody(containers: dict[str, Any]) -> None:
+    published = {
+        (name, port, at["HostIp"], at["HostPort"])
+        for name, one in containers.items()
+        for port, places in one["NetworkSettings"]["Ports"].items()
+        for at in places or ()
+        if not at["HostIp"].startswith("127.")
+    }
+    assert published == {
+        ("nginx-nginx-1", "8080/tcp", "0.0.0.0", "80"),
+        ("nginx-nginx-1", "8443/tcp", "0.0.0.0", "443"),
+    }
 
 
 def test_a_second_deploy_changes_nothing_at_the_price_of_six_pings(first: FirstDeploy, staging: Environment) -> None:

@@ -23,12 +23,13 @@ class Standing:
 
     live: Live
     containers: dict[str, dict[str, str]]
+    volumes: str
 
     @classmethod
     def of(cls, environment: Environment) -> Standing:
         assert environment.journal()["phase"] == "idle"
         assert environment.containers(f"{APP}-migration") == {}
-        return cls(environment.live(), environment.colours())
+        return cls(environment.live(), environment.colours(), environment.ssh("docker volume ls --quiet | sort"))
 
 
 @contextmanager
@@ -138,15 +139,28 @@ BAD = {
         ("the migration (migrate) failed", "no colour was booted", "migration: failed"),
         app={"environment": {"REHEARSE_MIGRATE": "migration_fails"}},
     ),
+    "an image that runs as root where the file does not say that it may": Bad(
+        ("services.ui.user", "nginx@sha256:", "runs as root", 'user: "0:0"', "cap_add", "migration: none"),
+        compose={"ui": {"user": None}},
+    ),
+    "a service that writes where nothing is mounted": Bad(
+        ("mkdir", "Read-only file system", "services.ui.tmpfs", "services.ui.read_only: false"),
+        compose={"ui": {"read_only": None, "tmpfs": None, "command": ["mkdir", "/uploads"]}},
+    ),
+    "a service that needs a capability": Bad(
+        ("chown", "services.ui.cap_add"),
+        compose={"ui": {"cap_drop": None, "user": "0:0", "command": ["chown", "nobody", "/tmp"]}},
+    ),
 }
 
 
 def with_compose(directory: Path, changes: dict[str, Any]) -> str:
-    """A copy of the sample app whose services differ."""
+    """A copy of the sample app whose services differ; a key that is None is left out."""
     shutil.copytree(ROOT / "compose/app", directory)
     document = yaml.safe_load((directory / FILE).read_text())
     for service, change in changes.items():
-        document["services"][service] = document["services"].get(service, {}) | change
+        changed = document["services"].get(service, {}) | change
+        document["services"][service] = {key: value for key, value in changed.items() if value is not None}
     (directory / FILE).write_text(yaml.safe_dump(document))
     return str(directory)
 
@@ -176,7 +190,7 @@ def test_a_refused_login_is_told_from_a_missing_image(served: Environment, login
 
 
 def test_all_mistakes_are_told_at_once_before_a_host_is_asked(served: Environment, tmp_path: Path) -> None:
-    source = with_compose(tmp_path / "app", {"ui": {"healthcheck": None}, "extra": {"build": "."}})
+    source = with_compose(tmp_path / "app", {"ui": {"healthcheck": None}, "extra": {"build": ".", "privileged": True}})
     environment = served.over(
         tmp_path / "overlay", {"apps": [app_entry(source=source)], "postgres_memroy_mb": 512, "redis_version": "99"}
     )
@@ -184,4 +198,5 @@ def test_all_mistakes_are_told_at_once_before_a_host_is_asked(served: Environmen
         run = environment.deploy("latest")
     inventory = ("postgres_memroy_mb", "did you mean", "redis_version", "`latest` is forbidden")
     says(run, "nothing was touched", *inventory, "services.ui", "health", "services.extra.build", "add `image:", NEXT)
+    says(run, "compose.yaml:", "services.extra.privileged", "privileges: {extra: [privileged]}")
     assert "Check the host" not in run.output

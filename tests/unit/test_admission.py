@@ -44,6 +44,12 @@ def test_what_serves_and_what_would() -> None:
     ]
 
 
+def test_what_was_added_to_the_users_services_is_shown() -> None:
+    found = difference(admitted(live_hardened={}, hardened={"api": ["read_only: true", "cap_drop: [ALL]"]}), "1.1.0")
+    assert "added to api" not in found["before"]
+    assert found["after"].splitlines()[-1] == "added to api: read_only: true, cap_drop: [ALL]"
+
+
 def test_a_tag_that_names_another_image_is_a_change() -> None:
     found = difference(admitted(matches=True), "1.0.0")
     assert "configuration: as it is" in found["after"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
-from flotilla.ownership import assign_secrets
+import pytest
+from flotilla.ownership import assign_secrets, run_as_root
 
 
 def document(**services: list[str]) -> dict[str, Any]:
@@ -16,6 +18,27 @@ def document(**services: list[str]) -> dict[str, Any]:
         },
         "secrets": {secret: {"file": f"/opt/notes/secrets/v1/{secret}"} for secret in used},
     }
+
+
+class Images:
+    """An engine that knows the users of images."""
+
+    def __init__(self, **users: str) -> None:
+        self.users = users
+
+    def image(self, reference: str) -> dict[str, Any] | None:
+        return {"Config": {"User": self.users[reference]}}
+
+
+@pytest.mark.parametrize("user", ["", "0", "root", "0:0", "root:root", "0:1000"])
+def test_an_image_that_runs_as_root_is_refused_where_the_file_is_silent(user: str) -> None:
+    resolved: Any = SimpleNamespace(users={"web": "", "stated": "0:0", "other": ""})
+    images = {"web": "rooted", "stated": "rooted", "other": "named"}
+    engine: Any = Images(rooted=user, named="app")
+    (problem,) = run_as_root(engine, resolved, images, "compose/app/compose.yaml")
+    assert (problem.where, problem.variable) == ("compose/app/compose.yaml", "services.web.user")
+    assert "rooted runs as root" in problem.what
+    assert all(way in problem.next for way in ('user: "1000:1000"', 'user: "0:0"', "cap_add"))
 
 
 def test_two_users_of_a_secret_get_a_file_each() -> None:

@@ -45,6 +45,13 @@ services = st.fixed_dictionaries(
         "healthcheck": st.builds(lambda test: {"test": ["CMD-SHELL", test]}, texts),
         "mem_limit": st.integers(1, 2**40).map(str),
         "deploy": st.builds(lambda n: {"replicas": n, "restart_policy": {"condition": "any"}}, st.integers(0, 5)),
+        "user": st.sampled_from(["1000", "0:0"]),
+        "cap_drop": st.sampled_from([[], ["ALL"], ["NET_RAW"]]),
+        "cap_add": st.sampled_from([["CHOWN"], ["CHOWN"], ["CHOWN"], ["SYS_ADMIN"]]),
+        "security_opt": st.lists(st.sampled_from(["no-new-privileges:false", "label:user:x"]), max_size=2),
+        "read_only": st.booleans(),
+        "tmpfs": st.sampled_from([["/run"], ["/tmp:mode=1777"]]),
+        "privileged": st.sampled_from([False, False, False, True]),
         "stop_grace_period": st.sampled_from(["1m30s", "500ms", "0s"]),
     },
 )
@@ -77,6 +84,11 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(item)
 
 
+def has_a_place_for_scratch(service: dict[str, Any]) -> bool:
+    mounted = [entry["target"] for entry in service.get("volumes", ())]
+    return "/tmp" in mounted or "/tmp:mode=1777" in service.get("tmpfs", ())
+
+
 @given(files)
 def test_resolving_is_deterministic_and_leaves_its_input_alone(config: dict[str, Any]) -> None:
     before = copy.deepcopy(config)
@@ -105,6 +117,14 @@ def test_what_is_emitted_keeps_the_promises(config: dict[str, Any]) -> None:
             assert set(service.get("networks", ())) <= set(project["networks"])
         for section in ("networks", "volumes"):
             assert all(item["external"] is True for item in project.get(section, {}).values())
+        for name, service in project["services"].items():
+            stated = config["services"].get(name, {})
+            assert not service.get("privileged")
+            assert "SYS_ADMIN" not in service.get("cap_add", [])
+            assert service["cap_drop"] == stated.get("cap_drop", ["ALL"])
+            assert service["read_only"] is stated.get("read_only", True)
+            assert [option for option in service["security_opt"] if option.startswith("no-new-privileges")]
+            assert "read_only" in stated or has_a_place_for_scratch(service)
     started = [*result.start_with_colour, *result.start_at_commit]
     assert sorted(started) == sorted(result.compose["services"])
 

@@ -51,6 +51,17 @@ def test_an_extended_service_states_it_too() -> None:
     assert "loop" not in find(files)
 
 
+def test_what_a_service_may_do_can_be_said_by_a_zero() -> None:
+    files = [
+        yaml.safe_load("services: {api: {read_only: false, cap_drop: []}, ui: {read_only: }, job: {extends: api}}")
+    ]
+    config = {"services": {"api": {}, "ui": {}, "job": {"read_only": True, "cap_drop": ["NET_RAW"]}}}
+    restored = restore(config, find(files))["services"]
+    assert restored["api"] == {"read_only": False, "cap_drop": []}
+    assert restored["ui"] == {}
+    assert restored["job"] == {"read_only": True, "cap_drop": ["NET_RAW"]}
+
+
 def test_files_that_say_nothing_or_nonsense() -> None:
     assert find([None, [], {"services": 3}, {"services": {"a": None, "b": {"deploy": "x"}}}]) == {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ def admit(site: Site, bundle: str, router_config: str, *, find_digests: bool, ta
     return {
         "live": site.describe(journal),
         "live_images": live_images,
+        "live_hardened": dict(live.services.get("hardened") or {}) if live else {},
+        "hardened": draft.resolved.hardened,
         "journal": describe(journal),
         "matches": matches,
         "digests": digests,
@@ -67,17 +69,26 @@ def difference(answer: Mapping[str, Any], version: str) -> dict[str, str]:
     if answer["matches"] and (not known or wanted == answer["live_images"]):
         return {}
     live = answer["live"]
-    before = _described(live["version"], live["release"], answer["live_images"], "as it is")
+    was, becomes = answer.get("live_hardened") or {}, answer.get("hardened") or {}
+    before = _described(live["version"], live["release"], answer["live_images"], "as it is", was)
     configuration = "as it is" if answer["matches"] else "another one"
-    after = _described(version, "a new one", wanted, configuration)
+    after = _described(version, "a new one", wanted, configuration, becomes)
     return {"before_header": "serves", "after_header": "would serve", "before": before, "after": after}
 
 
-def _described(version: str, release: str, images: Mapping[str, str], configuration: str) -> str:
+def _described(
+    version: str,
+    release: str,
+    images: Mapping[str, str],
+    configuration: str,
+    hardened: Mapping[str, Sequence[str]],
+) -> str:
     if not release:
         return ""
     lines = [f"version: {version}", f"release: {release}", f"configuration: {configuration}"]
-    return "\n".join([*lines, *(f"image of {name}: {image}" for name, image in sorted(images.items()))]) + "\n"
+    lines += [f"image of {name}: {image}" for name, image in sorted(images.items())]
+    lines += [f"added to {name}: {', '.join(added)}" for name, added in sorted(hardened.items())]
+    return "\n".join(lines) + "\n"
 
 
 def describe(journal: Journal) -> dict[str, Any]:

@@ -26,7 +26,10 @@ Where = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a mapping. `kind` is str, int, bool, number, path, list (of str), map, or object(s) with `keys`."""
+    """One key of a mapping.
+
+    `kind` is str, int, bool, number, path, list (of str), map, lists (a map of lists), or object(s) with `keys`.
+    """
 
     kind: str
     required: bool = False
@@ -81,6 +84,8 @@ APP = {
     "per_colour": Key("list", default=[]),
     "shared_paths": Key("list", default=[]),
     "routes_without_health_check": Key("list", default=[]),
+    "privileges": Key("lists", default={}),
+    "secret_variables": Key("lists", default={}),
     "deadlines": Key(
         "object",
         default={},
@@ -117,6 +122,7 @@ WORDS = {
     "path": "a path that begins with /",
     "list": "a list of texts",
     "map": "a mapping of names to values",
+    "lists": "a mapping of names to lists of texts",
     "object": "a mapping",
     "objects": "a list of mappings",
 }
@@ -212,6 +218,8 @@ def _is_a(value: Any, kind: str) -> bool:
         return isinstance(value, bool)
     if kind in ("list", "objects"):
         return isinstance(value, list) and (kind == "objects" or all(isinstance(item, str) for item in value))
+    if kind == "lists":
+        return _is_a(value, "map") and all(_is_a(item, "list") for item in value.values())
     return isinstance(value, Mapping) and all(isinstance(item, str) for item in value)
 
 

@@ -62,6 +62,8 @@ def read(settings: Settings, store: Store, source: Path, router_config: str, dig
         per_colour=settings.per_colour,
         shared_paths=settings.shared_paths,
         unchecked=settings.unchecked,
+        privileges=settings.privileges,
+        secret_variables=settings.secret_variables,
         secrets=tuple(settings.secrets),
         secrets_version=secrets_version,
         router_image=settings.router_image,

@@ -220,5 +220,7 @@ class Check:
             workers=app.get("workers", []),
             shared=app.get("shared", []),
             unchecked=app.get("routes_without_health_check", []),
+            privileges=app.get("privileges", {}),
+            secret_variables=app.get("secret_variables", {}),
             allow_latest=allow_latest,
         )

@@ -13,7 +13,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .engine import Engine
+from .problem import Problem
 from .resolve import Resolved
+
+# What the entry points of the official images need, which begin as root, take their files over and become another user.
+_TO_BECOME_ANOTHER = "[CHOWN, DAC_OVERRIDE, FOWNER, SETGID, SETUID]"
 
 
 def service_uids(engine: Engine, resolved: Resolved, images: Mapping[str, str]) -> dict[str, int]:
@@ -26,6 +30,29 @@ def service_uids(engine: Engine, resolved: Resolved, images: Mapping[str, str]) 
             cache[key] = _uid(engine, *key)
         uids[service] = cache[key]
     return uids
+
+
+def run_as_root(engine: Engine, resolved: Resolved, images: Mapping[str, str], file: str) -> list[Problem]:
+    """The services that would run as root because their image does, and their file does not say that it may.
+
+    images: service → image, present on this host.
+    """
+    problems = []
+    for service, image in sorted(images.items()):
+        if resolved.users.get(service):
+            continue
+        user = str(((engine.image(image) or {}).get("Config") or {}).get("User") or "")
+        if user.partition(":")[0] in ("", "0", "root"):
+            problems.append(
+                Problem(
+                    file,
+                    f"services.{service}.user",
+                    f"the image {image} runs as root, and the file does not say that it may",
+                    'write `user: "1000:1000"`, a user that can read the image\'s files; or, where it has to be root, '
+                    f'`user: "0:0"` and the capabilities it needs, often `cap_add: {_TO_BECOME_ANOTHER}`',
+                )
+            )
+    return problems
 
 
 def assign_secrets(

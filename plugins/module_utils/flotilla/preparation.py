@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from . import draft as drafts
 from .admission import as_data
@@ -20,9 +21,10 @@ from .compose_cli import ComposeError, Project
 from .edge import probe
 from .images import keep, pull_missing
 from .journal import Colour, Slot, write_atomic
-from .ownership import assign_secrets, service_uids
-from .readiness import service_of
-from .resolve import EDGE_NETWORK, Resolved
+from .ownership import assign_secrets, run_as_root, service_uids
+from .readiness import service_of, way_out
+from .resolve import EDGE_NETWORK, ComposeFileError, Resolved
+from .resolve.secret_variables import started_with
 from .retention import make_room
 from .site import PhaseError, Site, now
 from .store import Release, Standing, unpack
@@ -81,11 +83,15 @@ class Preparation:
         self._copy_files(source, draft.resolved)
         pull_missing(site.engine, record.images.values(), time.monotonic() + settings.pull_seconds)
         keep(site.engine, settings.name, record.id, record.images)
+        if problems := run_as_root(site.engine, draft.resolved, record.images, settings.file):
+            raise ComposeFileError(problems)
         documents = {
             "compose.json": draft.resolved.compose,
             "migration.json": draft.resolved.migration,
             "shared.json": draft.resolved.shared,
         }
+        for document in filter(None, documents.values()):
+            self._hand_over_variables(document, draft.resolved, record)
         uids = service_uids(site.engine, draft.resolved, record.images)
         written, files = assign_secrets({name: one for name, one in documents.items() if one}, uids)
         site.store.write_secrets(draft.secrets_version, settings.secrets, files)
@@ -115,6 +121,7 @@ class Preparation:
                 "grace_seconds": dict(resolved.grace_seconds),
                 "addresses": dict(resolved.addresses),
                 "migration": self.site.settings.migration if resolved.migration else None,
+                "hardened": {name: list(added) for name, added in resolved.hardened.items()},
                 "reserved_memory": resolved.limits.colour_memory + resolved.limits.shared_memory,
                 # What a rollback to this release goes by, whatever the inventory says then.
                 "readiness_path": self.site.settings.readiness_path,
@@ -134,6 +141,13 @@ class Preparation:
                 shutil.copy2(source / copy.source, target)
         for name in resolved.shared_directories:
             Path(name).mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def _hand_over_variables(self, document: dict[str, Any], resolved: Resolved, record: Release) -> None:
+        for name in document["services"].keys() & resolved.secret_variables.keys():
+            image = (self.site.engine.image(record.images[name]) or {}).get("Config") or {}
+            document["services"][name] = started_with(
+                document["services"][name], resolved.secret_variables[name], image
+            )
 
     def _make_networks_and_volumes(self, resolved: Resolved) -> None:
         labels = {"flotilla.app": self.site.settings.name}
@@ -184,6 +198,15 @@ class Preparation:
             how = f"did not end within {seconds:g} s" if error.timed_out else "failed"
             tail = "\n".join(error.output.splitlines()[-20:])
             log = f"its whole output is in {directory}/migration.log on {site.settings.host}"
+            definition = json.loads((directory / "migration.json").read_text())["services"][service]
+            hints = way_out(
+                service,
+                tail,
+                read_only=bool(definition.get("read_only")),
+                drops=bool(definition.get("cap_drop")),
+                user=str(definition.get("user") or ""),
+            )
+            tail = "\n".join([tail, *(f"perhaps: {hint}" for hint in hints)])
             raise PhaseError(f"the migration ({service}) {how}; no colour was booted; {log}:\n{tail}") from error
         write_atomic(directory / "migration.log", output, mode=0o600)
         migrated = replace(record, migration="applied")

@@ -6,6 +6,7 @@ one-shot that finished well; so the engine is polled and judged here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -107,6 +108,33 @@ def service_of(container: Mapping[str, Any]) -> str:
     return str(container["Config"]["Labels"].get("com.docker.compose.service", ""))
 
 
+_READ_ONLY = re.compile(r"read-only file ?system|\bEROFS\b|\bErrno 30\b", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"operation not permitted|permission denied|\b(?:EPERM|EACCES)\b|\bErrno (?:1|13)\b", re.IGNORECASE
+)
+
+
+def way_out(service: str, said: str, *, read_only: bool, drops: bool, user: str) -> list[str]:
+    """The keys that lift a limit which a container seems to have run into, by what it said at its end.
+
+    read_only, drops, user: whether its root file system is read-only, whether capabilities were taken from it, and
+    who it runs as ('' for the image's own user).
+    """
+    lines = []
+    if read_only and _READ_ONLY.search(said):
+        lines.append(
+            f"its root file system is read-only. Name the directory that it writes to in services.{service}.tmpfs, or "
+            f"mount a volume there; services.{service}.read_only: false lets it write anywhere"
+        )
+    if drops and _REFUSED.search(said):
+        whom = f"the user {user}" if user else "the image's user"
+        lines.append(
+            f"it runs as {whom}, with no capability that services.{service}.cap_add does not name. Add what it needs "
+            f"there, give its files to that user, or write another services.{service}.user"
+        )
+    return lines
+
+
 def explain(container: Mapping[str, Any], log: str, ports: Sequence[int], last_end: End | None = None) -> str:
     """What a person needs to see why a container failed: exit code, OOM, last probes, ports, last lines.
 
@@ -127,5 +155,18 @@ def explain(container: Mapping[str, Any], log: str, ports: Sequence[int], last_e
     for probe in probes[-2:]:
         output = " ".join(str(probe.get("Output", "")).split())[:300]
         lines.append(f"  probe: exit {probe.get('ExitCode')}: {output}")
-    lines += [f"  log: {line}" for line in log.strip().splitlines()[-20:]]
+    log_lines = log.strip().splitlines()[-20:]
+    lines += [f"  log: {line}" for line in log_lines]
+    host = container.get("HostConfig") or {}
+    said = "\n".join(
+        [*log_lines, str(state.get("Error") or ""), *(str(probe.get("Output", "")) for probe in probes[-2:])]
+    )
+    hints = way_out(
+        service_of(container),
+        said,
+        read_only=bool(host.get("ReadonlyRootfs")),
+        drops=bool(host.get("CapDrop")),
+        user=str(container["Config"].get("User") or ""),
+    )
+    lines += [f"  perhaps: {hint}" for hint in hints]
     return "\n".join(lines)

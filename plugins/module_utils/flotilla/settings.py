@@ -41,6 +41,8 @@ class Settings:
     per_colour: tuple[str, ...]
     shared_paths: tuple[str, ...]
     unchecked: tuple[str, ...]
+    privileges: Mapping[str, tuple[str, ...]]
+    secret_variables: Mapping[str, tuple[str, ...]]
     allow_latest: bool
     ready_seconds: float
     stable_seconds: float
@@ -100,6 +102,8 @@ def parse(params: Mapping[str, Any]) -> Settings:
         per_colour=tuple(app.get("per_colour") or ()),
         shared_paths=tuple(app.get("shared_paths") or ()),
         unchecked=tuple(app.get("routes_without_health_check") or ()),
+        privileges={name: tuple(items) for name, items in (app.get("privileges") or {}).items()},
+        secret_variables={name: tuple(items) for name, items in (app.get("secret_variables") or {}).items()},
         allow_latest=bool(params.get("allow_latest")),
         ready_seconds=float(deadlines.get("ready_seconds", 120)),
         stable_seconds=float(deadlines.get("stable_seconds", 3)),

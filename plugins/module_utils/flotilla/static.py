@@ -14,10 +14,12 @@ from typing import Any
 from .compose_spec import SERVICE_KEYS, TOP_LEVEL
 from .problem import Problem, did_you_mean
 from .resolve.findings import Findings
+from .resolve.hardening import check_privileges, refuse_privileges
 from .resolve.images import parse
 from .resolve.model import Context, Route
 from .resolve.places import Place
 from .resolve.places import named as named_places
+from .resolve.secret_variables import check as check_secret_variables
 from .resolve.services import check_health, check_image, refuse_links, refuse_ports
 from .yaml_lines import YamlError, read_documents
 
@@ -40,12 +42,15 @@ def static_problems(
     workers: Iterable[str] = (),
     shared: Iterable[str] = (),
     unchecked: Iterable[str] = (),
+    privileges: Mapping[str, Sequence[str]] | None = None,
+    secret_variables: Mapping[str, Sequence[str]] | None = None,
     allow_latest: bool = False,
 ) -> list[Problem]:
     """Everything that is wrong with the text of a Compose file, each problem with its line.
 
     variables, secrets: the names in `apps[<app>].environment` and `.secrets`; with `VERSION` they are what
     `${…}` may use.  routes: as in the inventory.  unchecked: `routes_without_health_check`.
+    privileges: service → what it may have of the host.  secret_variables: service → secrets it gets as variables.
     """
     try:
         documents = read_documents(text)
@@ -59,6 +64,7 @@ def static_problems(
     document = documents[0]
 
     findings = Findings(file, inventory, app)
+    secrets = tuple(secrets)
     available = frozenset({*variables, *(name.upper().replace("-", "_") for name in secrets), "VERSION"})
     context = Context(
         app=app,
@@ -75,6 +81,9 @@ def static_problems(
         workers=tuple(workers),
         shared=tuple(shared),
         unchecked=tuple(unchecked),
+        secrets=secrets,
+        secret_variables={name: tuple(items) for name, items in (secret_variables or {}).items()},
+        privileges={name: tuple(items) for name, items in (privileges or {}).items()},
         allow_latest=allow_latest,
     )
     for path in document.repeated:
@@ -98,6 +107,9 @@ def _check(data: Mapping[str, Any], context: Context, available: frozenset[str],
             findings.refuse("services", "the file has no services", "add `services:` with one service at least")
         return
     places = named_places(services, context, findings) if whole else {}
+    if whole:
+        check_privileges(services, context, findings)
+        check_secret_variables(services, context, findings)
     for name, service in services.items():
         if isinstance(service, dict):
             _check_service(name, service, places.get(name), context, available, findings)
@@ -129,6 +141,7 @@ def _check_service(
         check_image(name, {**service, "image": image}, context, findings)
         if name in ports:
             check_health(name, service, ports[name], context, findings)
+    refuse_privileges(name, service, context, findings)
     entries = service.get("ports")
     if isinstance(entries, list):
         refuse_ports(name, {"ports": [_port(entry) for entry in entries]}, place or Place.COLOUR, context, findings)

@@ -1,6 +1,7 @@
-"""The zeros of an `update_config`, which `docker compose config` leaves out of what it prints.
+"""What a file says by a zero, which `docker compose config` leaves out of what it prints.
 
-`monitor: 0s` and `max_failure_ratio: 0` say something; without them Flotilla's own values would stand in their place.
+`monitor: 0s`, `read_only: false` and `cap_drop: []` say something; without them Flotilla's own values would stand in
+their place.
 The controller finds which keys a file states, the host sets those that Compose has left out to zero.
 """
 
@@ -16,6 +17,9 @@ from typing import Any
 STATED = ".flotilla/stated.json"
 SECTIONS = ("update_config", "rollback_config")
 ZEROS: dict[str, str | int] = {"delay": "0s", "monitor": "0s", "max_failure_ratio": 0}
+# Of the service itself; in `Stated` they are below the section `SERVICE`.
+SERVICE = "service"
+SERVICE_ZEROS: dict[str, Any] = {"read_only": False, "cap_drop": []}
 
 # Service → section → keys that some file states for it.
 Stated = dict[str, dict[str, list[str]]]
@@ -27,6 +31,8 @@ def find(files: Iterable[Any]) -> Stated:
     extended: dict[str, set[str]] = {}
     for compose in files:
         for name, service in _mapping(_mapping(compose).get("services")).items():
+            stated = {key for key, value in _mapping(service).items() if key in SERVICE_ZEROS and value is not None}
+            own.setdefault(name, {}).setdefault(SERVICE, set()).update(stated)
             deploy = _mapping(_mapping(service).get("deploy"))
             for section in SECTIONS:
                 keys = {key for key in _mapping(deploy.get(section)) if key in ZEROS}
@@ -41,10 +47,11 @@ def find(files: Iterable[Any]) -> Stated:
             bases |= more
             waiting += more
         sections = {
-            part: sorted(set().union(*(own.get(base, {}).get(part, ()) for base in bases))) for part in SECTIONS
+            part: sorted(set().union(*(own.get(base, {}).get(part, ()) for base in bases)))
+            for part in (SERVICE, *SECTIONS)
         }
-        if stated := {part: keys for part, keys in sections.items() if keys}:
-            found[name] = stated
+        if lost := {part: keys for part, keys in sections.items() if keys}:
+            found[name] = lost
     return found
 
 
@@ -53,6 +60,9 @@ def restore(config: Mapping[str, Any], stated: Stated) -> dict[str, Any]:
     restored = copy.deepcopy(dict(config))
     for name, service in (restored.get("services") or {}).items():
         for section, keys in stated.get(name, {}).items():
+            if section == SERVICE:
+                service.update({key: copy.copy(SERVICE_ZEROS[key]) for key in keys if not service.get(key)})
+                continue
             deploy = service["deploy"] = dict(_mapping(service.get("deploy")))
             deploy[section] = {**{key: ZEROS[key] for key in keys}, **_mapping(deploy.get(section))}
     return restored

@@ -44,11 +44,13 @@ class Context:
     base: the app's directory on the host, `/opt/<app>`; releases, shared files and secrets live below it.
     secrets_version: the directory below `<base>/secrets`.
     secrets: names of the secrets that the inventory gives the app.
+    secret_variables: service → secrets that it gets as variables.
     shared, workers, migration: services named in the inventory (kept out of the colours; started at the
     commit; taken out and run once).
     per_colour: services that look like a database and that may be lost with their colour (a cache).
     shared_paths: writable relative paths (`uploads`) that are kept in `<base>/shared/`.
     unchecked: services that may be on a route without a health check.
+    privileges: service → what it may have of the host, as `hardening.PRIVILEGES` names it.
     router_image, drain_seconds: the router's image, and how long it may finish requests in flight.
     digests: image as the user wrote it → `name@sha256:…`; images that are not in it keep their tag.
     allow_latest: whether an image without a tag, or with `latest`, is accepted.
@@ -67,8 +69,10 @@ class Context:
     per_colour: tuple[str, ...] = ()
     shared_paths: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    privileges: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     secrets_version: str = "none"
+    secret_variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     router_image: str = "nginx:1.26"
     drain_seconds: float = 30
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -162,6 +166,8 @@ class Resolved:
     shared_fingerprint: changes only when the user changes a shared service itself; digests, files and
     secrets leave it alone, so that no deploy restarts a database by surprise.
     secrets: secret → services that mount it.  users: service → `user:` as written ('' where none is).
+    secret_variables: service → variable → the file in the container that it is made from.
+    hardened: service → what was added to it because its file is silent, as a person would have written it.
     """
 
     compose: dict[str, Any]
@@ -183,4 +189,6 @@ class Resolved:
     shared_fingerprint: str
     secrets: dict[str, tuple[str, ...]]
     users: dict[str, str]
+    secret_variables: dict[str, dict[str, str]]
+    hardened: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,8 @@ from .values import escape, unescape
 
 # A container that can talk to the engine owns the host. A mount of a parent directory holds the socket too.
 _SOCKETS = frozenset({"docker.sock", "containerd.sock", "podman.sock", "crio.sock", "buildkitd.sock"})
-_SOCKET_PARENTS = frozenset(
-    {"/", "/run", "/var", "/var/run", "/var/lib", "/var/lib/docker", "/run/docker", "/run/containerd"}
-)
+_SOCKET_PARENTS = frozenset({"/", "/run", "/var", "/var/lib"})
+_ENGINES = ("/run/docker", "/run/containerd", "/var/lib/docker", "/var/lib/containerd")
 
 
 @dataclass
@@ -103,6 +103,8 @@ class Mounts:
                 )
             elif "file" in definition:
                 source = self._relative(definition["file"])
+                if source is None and self._holds_the_engine(unescape(str(definition["file"]))):
+                    self._refuse_engine(f"{path}.file", str(definition["file"]))
                 section[name] = {"file": definition["file"] if source is None else self._copy(source, place)}
             else:
                 section[name] = {"content": definition.get("content", "")}
@@ -136,12 +138,8 @@ class Mounts:
             else:
                 self._refuse_writable(path, relative, str(entry.get("target", "")))
             bind["bind"] = {**(entry.get("bind") or {}), "create_host_path": False}
-        elif posixpath.basename(source) in _SOCKETS or source in _SOCKET_PARENTS:
-            self.findings.refuse(
-                path,
-                f"{source} gives the container the engine's socket, and with it the host",
-                "remove the line; what needs the engine runs outside the app",
-            )
+        elif self._holds_the_engine(source):
+            self._refuse_engine(path, source)
         elif self._below(source, self.context.base) and not self._below(source, f"{self.context.base}/shared"):
             self.findings.refuse(
                 path,
@@ -153,6 +151,24 @@ class Mounts:
         elif not read_only:
             self.findings.note(path, f"{source} of the host is mounted writable, by both colours while a deploy runs")
         return bind
+
+    def _refuse_engine(self, path: str, source: str) -> None:
+        self.findings.refuse(
+            path,
+            f"{source} gives the container the engine's socket or its data, and with it the host",
+            "remove the line; what needs the engine runs outside the app",
+        )
+
+    def _holds_the_engine(self, source: str) -> bool:
+        """Whether a path of the host, however it is spelt, is the engine's or has the engine's below it."""
+        path = re.sub(r"^/+", "/", posixpath.normpath(source))
+        path = re.sub(r"^/proc/[^/]+/root(?=/|$)", "", path) or "/"
+        path = re.sub(r"^/var/run(?=/|$)", "/run", path)
+        return (
+            posixpath.basename(path) in _SOCKETS
+            or path in _SOCKET_PARENTS
+            or any(self._below(path, directory) for directory in _ENGINES)
+        )
 
     def _refuse_writable(self, path: str, relative: str, target: str) -> None:
         shown = "." if relative == "." else f"./{relative}"
@@ -214,6 +230,7 @@ class Mounts:
             )
         if definition.get("external"):
             return
+        self._check_device(key, definition)
         options = {name: unescape(str(value)) for name, value in (definition.get("driver_opts") or {}).items()}
         device = options.get("device", "")
         if "bind" in options.get("o", "").split(",") and self._relative(device) is not None:
@@ -225,6 +242,12 @@ class Mounts:
             )
         name = unescape(self._volume_name(key))
         self.volumes[key] = Volume(name, definition.get("driver") or "local", options)
+
+    def _check_device(self, key: str, definition: Mapping[str, Any]) -> None:
+        """A named volume may be a bind by another name."""
+        device = unescape(str((definition.get("driver_opts") or {}).get("device", "")))
+        if device.startswith("/") and self._holds_the_engine(device):
+            self._refuse_engine(f"volumes.{key}.driver_opts.device", device)
 
     def _volume_name(self, key: str) -> str:
         """One name for both colours. A name of the user's own is kept."""

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from . import secret_variables
 from .budget import limits, replicas, update_config
 from .findings import Findings
+from .hardening import check_privileges, scratch, shown
 from .model import COLOUR, RELEASE, ROUTER, ComposeFileError, Context, Network, Resolved
 from .mounts import Mounts
 from .networks import (
@@ -38,6 +40,8 @@ def resolve(config: Mapping[str, Any], context: Context) -> Resolved:
     findings = Findings(context.file, context.inventory, context.app)
     declared: dict[str, dict[str, Any]] = dict(sorted((config.get("services") or {}).items()))
     places = assign(declared, context, findings)
+    secret_variables.check(declared, context, findings)
+    check_privileges(declared, context, findings)
     if config.get("models"):
         findings.refuse("models", "Flotilla runs services only", "remove `models`")
 
@@ -100,6 +104,12 @@ def resolve(config: Mapping[str, Any], context: Context) -> Resolved:
         shared_fingerprint=_shared_fingerprint(declared, places, config, context),
         secrets={name: tuple(sorted(users)) for name, users in sorted(mounts.secrets.items())},
         users={name: str(service.get("user", "")) for name, service in everything.items()},
+        secret_variables={
+            name: found
+            for name, service in services.items()
+            if (found := secret_variables.paths(name, service, context))
+        },
+        hardened={name: added for name in services if (added := shown(declared[name]))},
         notes=tuple(findings.notes),
     )
 
@@ -123,12 +133,13 @@ def _service(
 ) -> dict[str, Any]:
     """One service of the release, whole."""
     place = places[name]
+    service = secret_variables.as_files(name, service, context)
     resolved = translate(name, service, place, one_shot, context, findings)
     check_references(name, service, places, findings)
     parts = {
         "depends_on": dependencies(name, service, places, findings),
         "networks": service_networks(name, service, place, networks, config, findings),
-        "volumes": mounts.service_volumes(name, service, place),
+        "volumes": [*mounts.service_volumes(name, service, place), *scratch(service)],
         "secrets": mounts.service_secrets(name, service),
         "configs": mounts.service_configs(name, service),
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..addresses import upstream_variables
+from .hardening import SCRATCH
 from .model import COLOUR, HOST, RELEASE, SERVICE_ADDRESS, Context
 
 
@@ -16,8 +17,8 @@ def router_service(context: Context, addresses: Mapping[str, int]) -> dict[str, 
 
     Its configuration, `releases/<id>/router.conf`, is a complete nginx.conf that the image's envsubst
     step renders with the variables below. Port 8080 takes the traffic; 8081, the health check's, listens
-    on the container's loopback only. Large uploads are buffered in the container's /tmp, on disk, so
-    its root file system is not read-only.
+    on the container's loopback only. Large uploads are buffered in the container's /tmp, a volume
+    without a name and so on disk, which goes with the container.
     """
     check: dict[str, Any] = {
         "test": ["CMD", "curl", "-fsS", "-o", "/dev/null", "--max-time", "2", "http://127.0.0.1:8081/"],
@@ -48,8 +49,10 @@ def router_service(context: Context, addresses: Mapping[str, int]) -> dict[str, 
                 "target": "/etc/nginx/templates/router.conf.template",
                 "read_only": True,
                 "bind": {"create_host_path": False},
-            }
+            },
+            {"type": "volume", "target": SCRATCH},
         ],
+        "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "restart": "unless-stopped",

@@ -7,6 +7,7 @@ from typing import Any
 
 from .budget import deploy_section
 from .findings import Findings
+from .hardening import refuse_privileges, strict
 from .images import parse, suggest
 from .model import COLOUR, HOST, RELEASE, Context
 from .places import Place
@@ -60,7 +61,9 @@ def translate(
         for key, value in service.items()
         if key not in _REPLACED and value is not None and not key.startswith("x-")
     }
+    kept |= strict(service)
     kept["image"] = check_image(name, service, context, findings)
+    refuse_privileges(name, service, context, findings)
     if "container_name" in service:
         findings.note(f"services.{name}.container_name", "left out: both colours exist at once during a deploy")
     if "provider" in service or "use_api_socket" in service:

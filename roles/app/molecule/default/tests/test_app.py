@@ -17,7 +17,7 @@ NAME = "page.example.com"
 USER = 10001
 GREETING = 'it\'s $5 "only"'
 TOKEN = "to$ken'\"\\#1"
-WEB, ROUTER = "page-blue-web-1", "page-blue-flotilla-router-1"
+WEB, TELLER, ROUTER = "page-blue-web-1", "page-blue-teller-1", "page-blue-flotilla-router-1"
 
 
 def inspect(host: Host, container: str) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_the_journal_is_idle_and_names_what_serves(journal: dict[str, Any]) -> N
 
 def test_only_the_live_colour_exists(host: Host) -> None:
     names = host.check_output("docker ps --all --format '{{.Names}}' --filter name=page-").split()
-    assert sorted(names) == [ROUTER, WEB]
+    assert sorted(names) == [ROUTER, TELLER, WEB]
 
 
 @pytest.mark.parametrize("container", [WEB, ROUTER])
@@ -66,6 +66,25 @@ def test_its_containers_are_healthy_and_labelled(host: Host, journal: dict[str, 
     assert labels["flotilla.release"] == journal["live"]["release"]
 
 
+@pytest.mark.parametrize("container", [WEB, ROUTER])
+def test_what_the_file_does_not_say_is_read_strictly(host: Host, container: str) -> None:
+    found = inspect(host, container)["HostConfig"]
+    assert (found["ReadonlyRootfs"], found["CapDrop"]) == (True, ["ALL"])
+    assert "no-new-privileges:true" in found["SecurityOpt"]
+    assert host.run("docker exec %s mkdir /page", container).stderr.strip().endswith("Read-only file system")
+    status = host.check_output("docker exec %s cat /proc/1/status", container)
+    assert "CapBnd:\t0000000000000000" in status
+    assert "NoNewPrivs:\t1" in status
+
+
+@pytest.mark.parametrize("container", [WEB, ROUTER])
+def test_a_container_has_a_place_of_its_own_on_the_disk_for_what_passes(host: Host, container: str) -> None:
+    host.check_output("docker exec %s sh -c 'echo passes > /tmp/passing'", container)
+    (mount,) = [one for one in inspect(host, container)["Mounts"] if one["Destination"] == "/tmp"]
+    assert mount["Type"] == "volume"
+    assert host.file(f"{mount['Source']}/passing").content_string == "passes\n"
+
+
 def test_the_router_alone_is_on_the_edges_network(host: Host) -> None:
     assert sorted(inspect(host, ROUTER)["NetworkSettings"]["Networks"]) == ["flotilla-edge", "page-blue"]
     assert sorted(inspect(host, WEB)["NetworkSettings"]["Networks"]) == ["page-blue"]
@@ -76,6 +95,19 @@ def test_values_arrive_as_they_were_written(host: Host) -> None:
     assert f"GREETING={GREETING}" in environment
     assert "VERSION=1.0.0" in environment
     assert host.check_output("docker exec %s cat /run/secrets/token", WEB) == TOKEN
+
+
+def test_a_secret_can_be_a_variable_of_the_process_and_of_nothing_else(host: Host) -> None:
+    pid = host.check_output("docker inspect --format '{{.State.Pid}}' %s", TELLER)
+    assert f"TOKEN={TOKEN}" in host.file(f"/proc/{pid}/environ").content_string.split("\0")
+    assert host.file(f"/proc/{pid}/cmdline").content_string.split("\0")[0] == "sleep"
+    # In JSON a value has another form; a part of it has not.
+    part = "to$ken"
+    inspected = host.check_output("docker ps --all --quiet | xargs docker inspect")
+    assert part not in inspected
+    assert part not in host.check_output("ps -eo args")
+    files = host.check_output("grep --recursive --files-with-matches --fixed-strings 'to$ken' /opt/page || true")
+    assert {path.split("/")[3] for path in files.split()} == {"secrets"}
 
 
 def test_a_secret_can_be_read_by_the_containers_user_alone(host: Host) -> None:
@@ -98,7 +130,7 @@ def test_a_releases_files_are_for_root_alone(host: Host, journal: dict[str, Any]
 def test_images_are_pinned_by_digest(host: Host, journal: dict[str, Any]) -> None:
     text = host.file(f"/opt/page/releases/{journal['live']['release']}/compose.json").content_string
     images = {name: service["image"] for name, service in json.loads(text)["services"].items()}
-    assert set(images) == {"web", "flotilla-router"}
+    assert set(images) == {"web", "teller", "flotilla-router"}
     assert all(re.search(r"@sha256:[0-9a-f]{64}$", image) for image in images.values()), images
 
 
