@@ -11,6 +11,7 @@ from ansible.plugins.lookup import LookupBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from flotilla.exposure import SETTINGS, allow_list
 from flotilla.roles import OF_GROUP, options, roles_of
 from flotilla.stamp import digest_of_files, paths_for, provisioned_apps, stamp
 
@@ -19,8 +20,8 @@ name: flotilla_stamp
 short_description: Digest of what provisioning would make of the current host
 description:
   - Covers the files of the host's roles, their Compose stacks, the plugins and the provisioning playbook; the host's
-    resolved variables that these roles take; the names, groups and private addresses of all hosts; and what the
-    playbook hands over.
+    resolved variables that these roles take; the names, groups and private addresses of all hosts; who may reach
+    it; and what the playbook hands over.
   - Equal inputs give equal stamps on any controller. A new version of an app changes none.
   - The digest is keyed with the variable C(environment_stamp_key), as it covers secrets.
 options:
@@ -70,9 +71,15 @@ class LookupModule(LookupBase):
             "groups": {name: sorted(given["groups"].get(name, [])) for name in OF_GROUP},
             "addresses": self._addresses(given),
         }
+        values["allowed"] = self._allowed(given, values["topology"]["addresses"])
         values["handed"] = kwargs.get("handed")
         key = str(self._templar.template(given.get("environment_stamp_key", "")))
         return [stamp(digest_of_files(ROOT, paths_for(roles)), values, key)]
+
+    def _allowed(self, given: dict[str, Any], addresses: dict[str, str]) -> Any:
+        """What the firewall is told to let in."""
+        mine = {name: self._templar.template(given[name]) for name in SETTINGS if name in given}
+        return allow_list(given["group_names"], mine, given["groups"], addresses)
 
     def _addresses(self, given: dict[str, Any]) -> dict[str, str]:
         """The private address of every host: others are told of it."""

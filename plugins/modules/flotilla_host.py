@@ -153,6 +153,10 @@ private_address_present:
   description: Whether O(private_address) is on an interface.
   returned: O(state=checked)
   type: bool
+ssh_connection:
+  description: Where the connection comes from, as sshd tells it in SSH_CONNECTION; empty when it is no SSH connection.
+  returned: O(state=checked)
+  type: str
 problems:
   description: Everything that is wrong, one line each.
   returned: O(state=checked)
@@ -266,6 +270,7 @@ def check(params: dict[str, Any], *, provisioned: bool) -> dict[str, Any]:
         "port_holders": [{**asdict(holder), "ours": ours} for holder, ours in holders],
         "engine_version": (engine_get("/version") or {}).get("Version", ""),
         "private_address_present": wrong_address is None,
+        "ssh_connection": facts.ssh_connection(os.getpid()),
         "problems": [str(problem) for problem in problems],
         "msg": report(problems),
     }

@@ -36,7 +36,7 @@ install_packages() {
     apt-get install --quiet --yes --no-install-recommends \
         ca-certificates python3-apt sudo systemd-timesyncd tzdata unattended-upgrades \
         docker.io docker-cli docker-compose iptables apparmor \
-        logrotate openssl
+        logrotate nftables openssl
 }
 
 prepare_host() {
@@ -69,6 +69,13 @@ start_engine() {
     while read -r network subnet range; do
         docker network create --subnet "$subnet" --ip-range "$range" "$network"
     done < /opt/by-hand/networks
+}
+
+# The rules are among the files. The distribution's service would flush the engine's.
+start_firewall() {
+    systemctl mask --quiet nftables.service
+    nft --check --file /opt/flotilla/firewall/firewall.nft
+    systemctl enable --now flotilla-firewall.service
 }
 
 # All at once, as the playbook does. The values are Compose's own.
@@ -134,6 +141,7 @@ main() {
     install_packages
     prepare_host "$1"
     start_engine
+    start_firewall
     pull_images
     start_postgres
     start_redis

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import ipaddress
 import os
 import shlex
 import shutil
@@ -32,6 +33,8 @@ BASE = "debian:trixie-slim"
 CONTEXT = ROOT / "tests/lab/images/control"
 LOCK = ROOT / "requirements.lock"
 SOCKET = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
+# Among those whom the droplets let in by SSH: lab_operators.
+LAST_OCTET = 241
 # What Ansible needs to know wherever it runs: the same as on this machine, colours off, and the recap that tests read.
 SETTINGS = {
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
@@ -74,10 +77,18 @@ class ControlNode:
 
 @contextmanager
 def control_node(environment: Environment, networks: Sequence[str]) -> Iterator[ControlNode]:
-    """A control node on some of a lab's networks, with the checkout, the lab's inventory and the test's own."""
+    """A control node on some of a lab's networks, with the checkout, the lab's inventory and the test's own.
+
+    networks: the public one first.
+    """
     with _container(environment, f"{environment.name}-control", network=networks[0]) as node:
+        engine = docker.from_env()
+        public = engine.networks.get(networks[0])
+        subnet = public.attrs["IPAM"]["Config"][0]["Subnet"]
+        public.disconnect(node.container)
+        public.connect(node.container, ipv4_address=str(ipaddress.ip_network(subnet)[LAST_OCTET]))
         for network in networks[1:]:
-            docker.from_env().networks.get(network).connect(node.container)
+            engine.networks.get(network).connect(node.container)
         places = (environment.directory, *environment.overlays, *environment.changes)
         node.put([*checkout(), *(path for place in places for path in place.resolve().rglob("*") if path.is_file())])
         yield node

@@ -231,8 +231,11 @@ class Environment:
     @property
     def address(self) -> str:
         """The host's public address."""
-        droplets = json.loads((self.directory / "lab.json").read_text())["droplets"]
-        return str(next(droplet["address"] for droplet in droplets if droplet["host"] == self.host))
+        return self._droplet("address")
+
+    @property
+    def private_address(self) -> str:
+        return self._droplet("private_address")
 
     @property
     def url(self) -> str:
@@ -253,6 +256,10 @@ class Environment:
     ) -> Environment:
         """The same environment with other values for some variables, written into `directory`."""
         return replace(self, changes=(*self.changes, write_overlay(directory, variables, hosts)))
+
+    def _droplet(self, key: str) -> str:
+        droplets = json.loads((self.directory / "lab.json").read_text())["droplets"]
+        return str(next(droplet[key] for droplet in droplets if droplet["host"] == self.host))
 
     # -- Ansible --------------------------------------------------------------------------------
 

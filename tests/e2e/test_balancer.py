@@ -10,9 +10,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import pytest
 
 from tests.e2e.fleet import APP, Environment, Lab, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
+from tests.e2e.strangers import Found, Stranger, dropped, scan, stranger
 
 DEPLOYS = int(os.environ.get("FLOTILLA_DEPLOYS", "2"))
 ROLLBACKS = int(os.environ.get("FLOTILLA_ROLLBACKS", "1"))
@@ -57,7 +60,14 @@ def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[
     )
 
 
-LAB = Lab(inventory=PRODUCTION, overlay={"apps": [entry()]})
+LAB = Lab(
+    inventory=PRODUCTION,
+    overlay={
+        "apps": [entry()],
+        # The first app host plays the one that reads metrics. It has the last octet of the inventory in the lab, too.
+        "firewall_metrics_sources": ["{{ private_address | regex_replace('[0-9]+$', '11') }}"],
+    },
+)
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +130,152 @@ def test_metrics_are_on_the_private_network_only(front: Environment) -> None:
     assert private not in ("0.0.0.0", "*", "[::]", front.address)
     ask = f"import urllib.request; print(urllib.request.urlopen('http://{private}:8405/metrics').read().decode())"
     assert "haproxy_server_status" in front.on(HOSTS[0]).python(ask)
+    assert scan(front.on(HOSTS[1]).python, private, ports=(8405, 8405)) == [Found((), 0)]
 
 
 def test_a_second_provisioning_changes_nothing(front: Environment) -> None:
     again = front.playbook("playbooks/provision.yml").succeeded()
     assert {host: recap.changed for host, recap in again.recap.items() if recap.changed} == {}
+
+
+# -- who may reach what ---------------------------------------------------------------------------------------
+
+EVERY_HOST = (BALANCER, *HOSTS, "production-db-1", "production-cache-1")
+NETWORKS = ("public", "private")
+# What is asked of by UDP on such hosts: names, time, SNMP, the engine's overlay networks, WireGuard.
+UDP_PORTS = (53, 123, 161, 4789, 7946, 51820)
+# From loopback alone, on the host that has it.
+LOOPBACK_PORT = 8099
+
+
+@pytest.fixture(scope="module")
+def strangers(front: Environment) -> Iterator[dict[str, Stranger]]:
+    """Somebody on each of the lab's networks whom no inventory knows."""
+    with stranger(front, "public") as public, stranger(front, "private") as private:
+        yield {"public": public, "private": private}
+
+
+def address_on(front: Environment, network: str, host: str) -> str:
+    there = front.on(host)
+    return there.address if network == "public" else there.private_address
+
+
+def found_by_strangers(front: Environment, strangers: Mapping[str, Stranger], *hosts: str) -> dict[str, list[Found]]:
+    """Host → what is found of all its ports, from the public and from the private network."""
+    with ThreadPoolExecutor() as pool:
+        tasks = [
+            pool.submit(scan, strangers[network].python, *(address_on(front, network, host) for host in hosts))
+            for network in NETWORKS
+        ]
+        return dict(zip(hosts, map(list, zip(*(task.result() for task in tasks), strict=True)), strict=True))
+
+
+def declared_for_all(host: str) -> Found:
+    """Nothing is refused: what is not declared is dropped, whether anybody listens or not."""
+    return Found((80, 443) if host == BALANCER else (), 0)
+
+
+def test_a_stranger_finds_the_declared_ports_and_no_others(
+    front: Environment, strangers: Mapping[str, Stranger]
+) -> None:
+    before = {host: dropped(front.on(host)) for host in EVERY_HOST}
+    found = found_by_strangers(front, strangers, *EVERY_HOST)
+    assert found == {host: [declared_for_all(host)] * len(NETWORKS) for host in EVERY_HOST}
+    # They did ask: almost all packets came as far as the host.
+    for host in EVERY_HOST:
+        assert dropped(front.on(host)) - before[host] > 2 * 65_000, host
+
+
+def test_hosts_find_what_is_declared_for_them(front: Environment) -> None:
+    expected = {
+        (HOSTS[0], "production-db-1"): (5432,),
+        (HOSTS[0], "production-cache-1"): (6379,),
+        (HOSTS[0], BALANCER): (80, 443, 8405),
+        (BALANCER, HOSTS[1]): (443,),
+        (BALANCER, "production-db-1"): (),
+    }
+    for (source, target), ports in expected.items():
+        (found,) = scan(front.on(source).python, front.on(target).private_address)
+        assert found == Found(ports, 0), (source, target)
+
+
+def test_no_datagram_is_answered(front: Environment, strangers: Mapping[str, Stranger]) -> None:
+    for host in EVERY_HOST:
+        for network, one in strangers.items():
+            said = one.udp(address_on(front, network, host), UDP_PORTS)
+            assert said == dict.fromkeys(UDP_PORTS, "dropped"), (host, network)
+
+
+def test_a_neighbour_s_routes_lead_to_no_container_and_no_loopback_port(
+    front: Environment, strangers: Mapping[str, Stranger]
+) -> None:
+    host = front.on(HOSTS[0])
+    publish = f"--publish=127.0.0.1:{LOOPBACK_PORT}:80"
+    host.ssh(f"docker run --detach --name=loopback {publish} nginx:1.26")
+    inspect = "docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}'"
+    services = "$(docker ps --quiet --filter label=com.docker.compose.service=api)"
+    containers = host.ssh(f"{inspect} {services} loopback").split()
+    asked = ["127.0.0.1", *containers]
+    try:
+        with strangers["public"].with_routes(host.address, *asked):
+            behind = partial(scan, strangers["public"].python, *asked, ports=(1, 9000))
+            assert behind() == [Found((), 0)] * len(asked)
+            # The routes are good: with the firewall gone they lead there.
+            host.ssh("systemctl stop flotilla-firewall")
+            without = behind()
+            host.ssh("systemctl start flotilla-firewall")
+            assert [LOOPBACK_PORT in without[0].open, all(found.open for found in without)] == [True, True], without
+            assert behind() == [Found((), 0)] * len(asked)
+    finally:
+        host.ssh("systemctl start flotilla-firewall; docker rm --force --volumes loopback")
+
+
+def restart_engine(host: Environment) -> None:
+    host.ssh("systemctl reset-failed docker; systemctl restart docker")
+
+
+def reload_firewall(host: Environment) -> None:
+    host.ssh("systemctl reload flotilla-firewall")
+
+
+def reboot(host: Environment) -> None:
+    host.reboot()
+    awake(host)
+
+
+# `make thorough` has all hosts.
+@pytest.mark.parametrize(
+    "name", [pytest.param(host, marks=() if host == HOSTS[1] else pytest.mark.thorough) for host in EVERY_HOST]
+)
+@pytest.mark.parametrize("happens", [restart_engine, reload_firewall, reboot])
+def test_a_stranger_finds_nothing_more_afterwards(
+    front: Environment, strangers: Mapping[str, Stranger], name: str, happens: Callable[[Environment], None]
+) -> None:
+    happens(front.on(name))
+    front.live_within(120)
+    found = found_by_strangers(front, strangers, name)
+    assert found == {name: [declared_for_all(name)] * len(NETWORKS)}
+    front.module("flotilla_balancer", state="ready", hosts=list(HOSTS), seconds=120)
+    assert hosts_that_answer(front) == set(HOSTS)
+
+
+def test_a_firewall_that_would_shut_out_its_operator_is_refused(front: Environment, tmp_path: Path) -> None:
+    """As `deploy` too, whose sudo hides where the connection comes from."""
+    began = time.time()
+    for user in ("root", "deploy"):
+        wrong = {"firewall_ssh_sources": ["192.0.2.0/24"], "ansible_user": user}
+        run = front.over(tmp_path / user, wrong).playbook("playbooks/provision.yml")
+        assert run.rc != 0
+        for words in (
+            "nothing was touched",
+            f"{tmp_path / user}/group_vars/all/test.yml:1: firewall_ssh_sources: ",
+            "you are connected from",
+            *EVERY_HOST,
+            "which is in none of them, and would be locked out",
+            "Next: correct it, then ansible-playbook playbooks/provision.yml -i",
+        ):
+            assert words in run.text
+    assert all(front.on(host).module_calls(began) == 2 for host in EVERY_HOST)
 
 
 # -- what must cost no request --------------------------------------------------------------------------------

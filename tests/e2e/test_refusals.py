@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.fleet import APP, HOST, ROOT, Environment, Live, Run, app_entry
+from tests.e2e.fleet import APP, HOST, ROOT, Environment, Live, Run, app_entry, inventory_variables
 
 NEXT = "Next: "
 
@@ -86,6 +86,18 @@ def test_a_host_that_cannot_be_reached_is_named(bare: Environment, tmp_path: Pat
     nobody = bare.address.rsplit(".", 1)[0] + ".249"
     elsewhere = {HOST: {"ansible_host": nobody, "ansible_control_path": "%(directory)s/nobody"}}
     says(bare.over(tmp_path / "elsewhere", {}, elsewhere).deploy(), HOST, nobody, "unreachable", "ansible_host", NEXT)
+
+
+def test_a_firewall_that_would_lock_its_operator_out_is_refused(bare: Environment, tmp_path: Path) -> None:
+    """As the inventories are before anybody has edited them."""
+    variables = inventory_variables("firewall")
+    place = f"{tmp_path}/group_vars/all/test.yml:1"
+    here = bare.address.rsplit(".", 1)[0] + ".254"
+    says(
+        bare.over(tmp_path, variables).deploy(),
+        f"{place}: firewall_ssh_sources: {HOST}: you are connected from {here}",
+        NEXT,
+    )
 
 
 # -- a droplet that serves --------------------------------------------------------------------------

@@ -207,3 +207,28 @@ def test_the_modules_of_a_deploy_step_back_first(module: str) -> None:
     main = (ROOT / f"plugins/modules/{module}.py").read_text().partition("\ndef main()")[2]
     step = main.index("step_back()")
     assert main.index("AnsibleModule(") < step < main.index("module.params")
+
+
+def process(parent: int, environment: str) -> dict[str, str]:
+    return {"status": f"Name:\tx\nPid:\t9\nPPid:\t{parent}\n", "environ": environment}
+
+
+@pytest.mark.parametrize(
+    ("own", "sudo", "shell", "expected"),
+    [
+        ("SSH_CONNECTION=192.0.2.7 5 10.0.0.1 22\0", "", "", "192.0.2.7 5 10.0.0.1 22"),
+        ("SUDO_USER=deploy\0", "A=1\0", "A=1\0SSH_CONNECTION=2001:db8::7 5 x 22\0B=2\0", "2001:db8::7 5 x 22"),
+        ("MY_SSH_CONNECTION=no\0", "", "", ""),
+    ],
+    ids=["root", "sudo", "no SSH"],
+)
+def test_where_the_session_of_a_process_comes_from(
+    tmp_path: Path, own: str, sudo: str, shell: str, expected: str
+) -> None:
+    chain = {40: process(30, own), 30: process(20, sudo), 20: process(1, shell), 1: process(0, "SSH_CONNECTION=init\0")}
+    files = {f"{pid}/{name}": text for pid, of in chain.items() for name, text in of.items()}
+    assert host.ssh_connection(40, tree(tmp_path, files)) == expected
+
+
+def test_a_process_that_ended_belongs_to_no_session(tmp_path: Path) -> None:
+    assert host.ssh_connection(40, tmp_path) == ""

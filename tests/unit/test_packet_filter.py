@@ -71,6 +71,24 @@ def test_a_name_of_ones_own_takes_the_place_of_the_default_one() -> None:
     assert one["sets"] == [{"name": "allow_0_ip", "family": "ip", "elements": ["192.0.2.7"]}]
 
 
+@pytest.mark.parametrize("name", ["public", "metrics"])
+def test_a_variable_says_who_is_meant_by_a_name(name: str) -> None:
+    entry = {"firewall_allow": [{"ports": [80], "sources": [name]}]}
+    for sources, elements in ((["office"], ["203.0.113.0/24"]), (["192.0.2.7"], ["192.0.2.7"]), ([], None)):
+        rules, wrong = declared_rules({**DECLARED, **entry, f"firewall_{name}_sources": sources})
+        assert not wrong
+        (one,) = rules.describe()["allow"]
+        assert [of["elements"] for of in one["sets"] if of["family"] == "ip"] == ([elements] if elements else [])
+    rules, _ = declared_rules({**DECLARED, **entry, f"firewall_{name}_sources": ["any"]})
+    assert rules.describe()["allow"][0]["addresses"] == [""]
+    assert problems(**{f"firewall_{name}_sources": ["ofice"]}) == [
+        f"firewall_{name}_sources: there are no networks called 'ofice' (did you mean `office`?);"
+        + " any, office"
+        + (", public" if name == "metrics" else "")
+    ]
+    assert problems(firewall_networks_custom={name: ["192.0.2.7"]}) != []
+
+
 def test_your_entries_come_after_those_of_the_playbook() -> None:
     lists = {"firewall_allow": [{"ports": [80]}], "firewall_allow_custom": [{"ports": [81]}]}
     rules, _ = declared_rules({**DECLARED, **lists})

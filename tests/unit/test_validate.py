@@ -95,6 +95,7 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
         "postgres_memroy_mb: 1\nbase_swap_mb: lots\nredis_version: 99\ndocker_source: somewhere\n"
         "apps:\n  - name: notes\n    source: compose/app\n    environment: {COMPOSE_FILE: x}\n    routes:\n"
         "      - {path: /, service: ui, port: 8080}\n      - {path: /, service: uii, port: 8080}\n"
+        "firewall_public_sources: [cloudflaer]\n"
     )
     run = play(overlay.parent / "play.yml", overlay, "-e", "vesion=1", "-e", "version=latest")
     text = run.stdout + run.stderr
@@ -105,6 +106,7 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
         f"{overlay}/group_vars/all/wrong.yml:4: docker_source: is not what it should be",
         f"{overlay}/group_vars/all/wrong.yml:9: apps[notes].routes[1].path: / is the path of apps[notes].routes[0] too",
         "apps[notes].environment.COMPOSE_FILE",
+        f"{overlay}/group_vars/all/wrong.yml:12: firewall_public_sources: there are no networks called 'cloudflaer'",
         "`uii`",
         "command line: vesion: is not known (did you mean `version`?)",
         "command line: version: `latest` is forbidden",

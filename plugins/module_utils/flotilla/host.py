@@ -193,6 +193,21 @@ def port_holders(ports: Iterable[int], proc: Path = Path("/proc")) -> list[Holde
     return [holders[port] for port in sorted(holders)]
 
 
+def ssh_connection(pid: int, proc: Path = Path("/proc")) -> str:
+    """sshd's SSH_CONNECTION of the session that a process belongs to; empty when it is in none.
+
+    sudo takes it out of the environment, so those who called it are asked too. Source: ssh(1), proc_pid_environ(5).
+    """
+    while pid > 1:
+        for assignment in _read_bytes(proc / str(pid) / "environ").split(b"\0"):
+            name, _, value = assignment.partition(b"=")
+            if name == b"SSH_CONNECTION":
+                return value.decode(errors="replace")
+        parent = re.search(r"^PPid:\s+(\d+)$", _read(proc / str(pid) / "status"), re.MULTILINE)
+        pid = int(parent[1]) if parent else 0
+    return ""
+
+
 def _socket_inodes(process: Path) -> set[int]:
     """The sockets that a process has open; none of a process that ended, nor those that it closed, while we looked."""
     try:

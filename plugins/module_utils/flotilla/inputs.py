@@ -10,6 +10,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
+from . import exposure
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_one, with_defaults
 from .hooks import hook_problems
@@ -98,7 +99,20 @@ class Check:
         given = self.variables.get("environment_given_secrets") or []
         secrets = f"ansible-playbook playbooks/secrets.yml{self.inventory}"
         yield from secret_problems(self.hosts, given, self.sources, secrets)
-        yield from self._types()
+        wrong = list(self._types())
+        yield from wrong
+        if not any(problem.variable.startswith("firewall_") for problem in wrong):
+            yield from self._firewall()
+
+    def _firewall(self) -> Iterator[Problem]:
+        """The firewall's variables of each host, whose types are right."""
+        for host in self.hosts:
+            try:
+                declared = exposure.declared(self.hostvars[host], self.roles["firewall"])
+            except AnsibleError:
+                # It lacks a secret, which is told already.
+                continue
+            yield from exposure.problems(declared, self.sources)
 
     def _types(self) -> Iterator[Problem]:
         """Each host's variables against the argument specs of the roles it gets, but for those that lack a secret."""

@@ -17,6 +17,10 @@ from .problem import did_you_mean
 from .ranges import Addresses, Network, holds_port, merged_ports, network, port_span
 
 ANY = "any"
+PUBLIC = "public"
+METRICS = "metrics"
+# Names whose networks a variable gives: the playbook says for whom an entry is, and the inventory who they are.
+NAMED_BY = {PUBLIC: "firewall_public_sources", METRICS: "firewall_metrics_sources"}
 # A new connection to a busy host takes some seconds.
 LEAST_UNDO_SECONDS = 5
 # The kernel's IFNAMSIZ is 16 with the final NUL; a * at the end stands for any rest.
@@ -202,9 +206,9 @@ def _ports(values: Sequence[Any], label: str, problems: list[str]) -> tuple[str,
     return merged_ports(texts)
 
 
-def _addresses(
+def _networks(
     values: Sequence[Any], label: str, names: Mapping[str, tuple[Network, ...]], problems: list[str]
-) -> Addresses:
+) -> tuple[Network, ...]:
     found: list[Network] = []
     for value in values:
         if isinstance(value, str) and value in names:
@@ -217,7 +221,7 @@ def _addresses(
                 found.append(network(value))
             except ValueError as error:
                 problems.append(f"{label}: {error}")
-    return Addresses.of(found)
+    return tuple(found)
 
 
 def _named_networks(declared: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[Network, ...]]:
@@ -230,9 +234,10 @@ def _named_networks(declared: Mapping[str, Any], problems: list[str]) -> dict[st
             continue
         for name, values in named.items():
             label = f"{variable}.{name}"
-            if not isinstance(name, str) or not NAME.fullmatch(name) or name == ANY:
+            if not isinstance(name, str) or not NAME.fullmatch(name) or name in (ANY, *NAMED_BY):
+                taken = ", ".join((ANY, *NAMED_BY))
                 problems.append(
-                    f"{label}: a name is a small letter and then small letters, digits, - and _, not {ANY!r}"
+                    f"{label}: a name is a small letter and then small letters, digits, - and _, and none of {taken}"
                 )
                 continue
             mine = []
@@ -242,6 +247,9 @@ def _named_networks(declared: Mapping[str, Any], problems: list[str]) -> dict[st
                 except ValueError as error:
                     problems.append(f"{label}: {error}")
             found[name] = tuple(mine)
+    for name, variable in NAMED_BY.items():
+        values = _list(declared.get(variable), variable, problems)
+        found[name] = _networks(values, variable, found, problems)
     return found
 
 
@@ -277,7 +285,7 @@ def _rule(kind: Kind, number: int, entry: Any, names: Mapping[str, tuple[Network
         name=f"{kind.name}_{number}",
         ports=_ports(values, f"{label}.ports", problems),
         protocol=Protocol(protocol),
-        addresses=_addresses(wanted, f"{label}.{kind.addresses_key}", names, problems),
+        addresses=Addresses.of(_networks(wanted, f"{label}.{kind.addresses_key}", names, problems)),
         interface=interface,
         comment=comment or label,
     )
@@ -298,7 +306,7 @@ def _ssh(declared: Mapping[str, Any], names: Mapping[str, tuple[Network, ...]], 
         name="ssh",
         ports=_ports(ports, "firewall_ssh_ports", problems),
         protocol=Protocol.TCP,
-        addresses=_addresses(sources, "firewall_ssh_sources", names, problems),
+        addresses=Addresses.of(_networks(sources, "firewall_ssh_sources", names, problems)),
         interface="",
         comment="SSH",
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-EVERYWHERE = ("base", "docker")
+EVERYWHERE = ("base", "docker", "firewall")
 OF_GROUP = {
     "app": ("nginx", "app"),
     "postgres": ("postgres",),
@@ -18,7 +18,15 @@ OF_GROUP = {
 }
 # Variables of roles that the playbooks fill in; an inventory need not have them.
 HANDED_OVER = frozenset(
-    {"nginx_apps", "postgres_networks", "redis_networks", "haproxy_apps", "haproxy_servers", "haproxy_authorities"}
+    {
+        "firewall_allow",
+        "nginx_apps",
+        "postgres_networks",
+        "redis_networks",
+        "haproxy_apps",
+        "haproxy_servers",
+        "haproxy_authorities",
+    }
 )
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
