@@ -259,10 +259,12 @@ def read_routes(app: Mapping[str, Any], problems: list[str]) -> list[Route]:
 def flotilla_routes(app: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The checked routes of one entry of `apps`, as `router.conf.j2` needs them, longest path first.
 
-    Raises AnsibleFilterError with every problem, one a line, each named `apps[<name>].routes[<index>].<key>`.
+    Raises AnsibleFilterError with every problem of the routes, the headers and the firewall's exceptions, one a line,
+    each named `apps[<name>].routes[<index>].<key>` and the like.
     """
     problems: list[str] = []
     routes = read_routes(app, problems)
+    read_guards(app, problems)
     refuse(problems)
     return [asdict(route) for route in routes]
 
@@ -333,16 +335,37 @@ def read_headers(where: str, defaults: Mapping[str, str], own: Any, problems: li
     return tuple(headers)
 
 
-def read_rules(reader: Reader) -> tuple[int, ...]:
+def read_rules(reader: Reader, key: str) -> tuple[int, ...]:
     """The rules of the Core Rule Set that an app does without."""
-    value = reader.value.get("waf_excluded_rules") or ()
+    value = reader.value.get(key) or ()
     if isinstance(value, str) or not isinstance(value, Sequence):
-        reader.refuse("waf_excluded_rules", f"{value!r} is not a list")
+        reader.refuse(key, f"{value!r} is not a list")
         return ()
     for index, rule in enumerate(value):
         if isinstance(rule, bool) or not isinstance(rule, int) or rule not in CORE_RULES:
-            reader.refuse(f"waf_excluded_rules[{index}]", f"{rule!r} is not the id of a rule, such as 942100")
+            reader.refuse(f"{key}[{index}]", f"{rule!r} is not the id of a rule, such as 942100")
     return tuple(rule for rule in value if rule in CORE_RULES)
+
+
+def read_excluded_paths(reader: Reader, key: str) -> tuple[str, ...]:
+    """The paths that the web application firewall does not look at, each with its last slash."""
+    paths = reader.texts(
+        key,
+        lambda path: path != "/" and PATH.fullmatch(path) is not None,
+        "a path below /, such as /api/import",
+    )
+    return tuple(path.rstrip("/") + "/" for path in paths)
+
+
+def read_guards(app: Mapping[str, Any], problems: list[str]) -> None:
+    """What the edge would refuse of an entry of `apps` later, said before a host is touched."""
+    label = f"apps[{app.get('name', '?')}]"
+    read_headers(f"{label}.security_headers", {}, app.get("security_headers") or {}, problems)
+    waf = app.get("waf") or {}
+    if isinstance(waf, Mapping):
+        reader = Reader(f"{label}.waf", waf, problems)
+        read_rules(reader, "excluded_rules")
+        read_excluded_paths(reader, "excluded_paths")
 
 
 def read_servers(
@@ -383,15 +406,8 @@ def read_servers(
                     f"{reader.where}.security_headers", headers, app.get("security_headers") or {}, problems
                 ),
                 readiness_path=path,
-                waf_excluded_rules=read_rules(reader),
-                waf_excluded_paths=tuple(
-                    path.rstrip("/") + "/"
-                    for path in reader.texts(
-                        "waf_excluded_paths",
-                        lambda path: path != "/" and PATH.fullmatch(path) is not None,
-                        "a path below /, such as /api/import",
-                    )
-                ),
+                waf_excluded_rules=read_rules(reader, "waf_excluded_rules"),
+                waf_excluded_paths=read_excluded_paths(reader, "waf_excluded_paths"),
             )
         )
     if len({server.identifier for server in servers}) < len(servers):

@@ -275,6 +275,20 @@ def test_a_header_that_could_break_out_is_refused(value: Any) -> None:
         flotilla_edge_servers([{"name": "a", "domains": ["a.example.com"], "security_headers": {"X-Other": value}}])
 
 
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ({"waf": {"excluded_rules": [942100, 3]}}, "apps[notes].waf.excluded_rules[1]: "),
+        ({"waf": {"excluded_paths": ["/api", "/"]}}, "apps[notes].waf.excluded_paths[1]: "),
+        ({"security_headers": {"X-A": "$host"}}, "apps[notes].security_headers.X-A: "),
+    ],
+)
+def test_what_the_edge_would_refuse_is_said_with_the_routes(extra: dict[str, Any], named: str) -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        flotilla_routes({**app(ROUTE), **extra})
+    assert str(caught.value).startswith(named) and "\n" not in str(caught.value)
+
+
 def test_headers_for_every_answer_are_checked_and_empty_ones_left_out() -> None:
     assert flotilla_headers({"X-A": "1", "X-B": ""}, "nginx_security_headers") == [{"name": "X-A", "value": "1"}]
     with pytest.raises(AnsibleFilterError, match=r"haproxy_security_headers\.X-A: "):
