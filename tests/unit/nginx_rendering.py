@@ -81,7 +81,10 @@ def render_router(app: Mapping[str, Any]) -> str:
 
 def render_waf(mode: str) -> str:
     defaults = yaml.safe_load((ROOT / "roles/nginx/defaults/main.yml").read_text())
-    return render(ROOT / "roles/nginx/templates/waf.conf.j2", {**defaults, "__nginx_waf": mode})
+    types = yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text())["__nginx_waf_types"]
+    return render(
+        ROOT / "roles/nginx/templates/waf.conf.j2", {**defaults, "__nginx_waf": mode, "__nginx_waf_types": types}
+    )
 
 
 def render_edge(**variables: Any) -> str:

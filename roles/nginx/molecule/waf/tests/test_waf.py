@@ -89,11 +89,17 @@ def test_an_upload_passes(edge: Edge) -> None:
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="photo.jpg"\r\n'
             "Content-Type: image/jpeg\r\n\r\n"
         ).encode()
-        + b"\xff\xd8" * 2_000_000
+        + b"\xff\xd8" * 1_000_000
         + f"\r\n--{boundary}--\r\n".encode()
     )
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     assert edge.ask("/api/x", "POST", headers, body).status == 200
+
+
+def test_a_body_that_cannot_be_judged_does_not_pass(edge: Edge) -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+    assert edge.ask("/api/x", "POST", headers, b"x" * 2_500_000).status == 200
+    assert edge.ask("/api/x", "POST", headers, b"x" * 3_500_000).status == 403
 
 
 def test_a_service_still_learns_who_asks(edge: Edge) -> None:
