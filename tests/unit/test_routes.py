@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plugins.filter.flotilla_routes import (
     flotilla_addresses,
@@ -138,6 +140,27 @@ def test_a_wrong_value_is_named(key: str, value: Any) -> None:
 def test_a_route_may_have_a_rate(limit: dict[str, int], rate: str, burst: int, retry_after: int) -> None:
     (route,) = flotilla_routes(app({**ROUTE, "rate_limit": limit}))
     assert (route["rate"], route["rate_burst"], route["retry_after"]) == (rate, burst, retry_after)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["requests_per_second", "requests_per_minute", "burst", "rate"]), ANYTHING)
+    | ANYTHING
+)
+def test_whatever_a_rate_is_it_is_refused_or_a_rate_of_nginx(limit: Any) -> None:
+    try:
+        (route,) = flotilla_routes(app({**ROUTE, "rate_limit": limit}))
+    except AnsibleFilterError as error:
+        assert str(error).startswith("apps[notes].routes[0].rate_limit")
+    else:
+        assert re.fullmatch(r"|[1-9][0-9]*r/[sm]", route["rate"])
+        assert isinstance(route["rate_burst"], int) and route["rate_burst"] >= 0
 
 
 def test_a_route_takes_no_more_than_the_app() -> None:
