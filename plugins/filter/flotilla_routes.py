@@ -22,6 +22,8 @@ from flotilla.frontage import PATH as REQUEST_PATH
 from flotilla.problem import did_you_mean
 
 DAY_SECONDS = 86_400
+# What the edge lets through unless the app says otherwise.
+UPLOAD_LIMIT_MB = 25
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 # A DNS name, or a wildcard for one label (RFC 6125, 6.4.3).
 DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -30,13 +32,20 @@ PATH = re.compile(r"/(?:(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+(?:/|$))*")
 SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+# One of OWASP's banners is called $wsep.
+BANNER_NAME = re.compile(r"[$A-Za-z][A-Za-z0-9-]*")
 # Printable ASCII without the characters that end or expand a double-quoted Nginx parameter.
 HEADER_VALUE = re.compile(r'[^"\\$\x00-\x1f\x7f-\U0010ffff]*')
 
 
 @dataclass(frozen=True)
 class Route:
-    """One route of a router. `exact` is the path without its last slash ("" for /), `prefix` the path with it."""
+    """One route of a router. `exact` is the path without its last slash ("" for /), `prefix` the path with it.
+
+    rate: what one client may send, as Nginx writes it ("5r/s", "10r/m"); "" for no limit of its own.
+    rate_burst: requests above it that are still answered.  retry_after: seconds until the rate allows one more.
+    upload_limit_mb: largest request body in MiB; 0 is the app's limit.
+    """
 
     number: int
     path: str
@@ -51,6 +60,11 @@ class Route:
     timeout_seconds: int
     websocket: bool
     spa: bool
+    rate: str
+    rate_burst: int
+    retry_after: int
+    upload_limit_mb: int
+    clear_site_data: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,8 @@ class Server:
     rate_limit_burst: int
     headers: tuple[tuple[str, str], ...]
     readiness_path: str
+    waf_excluded_rules: tuple[int, ...]
+    waf_excluded_paths: tuple[str, ...]
 
 
 class Reader:
@@ -139,10 +155,33 @@ ROUTE_KEYS = (
     "timeout_seconds",
     "websocket",
     "spa",
+    "rate_limit",
+    "upload_limit_mb",
+    "clear_site_data",
 )
+RATE_KEYS = ("requests_per_second", "requests_per_minute", "burst")
 
 
-def read_route(where: str, number: int, value: Mapping[str, Any], problems: list[str]) -> Route:
+def read_rate(reader: Reader) -> tuple[str, int, int]:
+    """A route's own rate, its burst, and the seconds until the rate allows one more request."""
+    value = reader.value.get("rate_limit")
+    if value is None:
+        return "", 0, 0
+    if not isinstance(value, Mapping):
+        reader.refuse("rate_limit", f"{value!r} is not a mapping with requests_per_second and burst")
+        return "", 0, 0
+    limit = Reader(f"{reader.where}.rate_limit", value, reader.problems)
+    limit.known(RATE_KEYS)
+    given = [key for key in RATE_KEYS[:2] if value.get(key) is not None]
+    if len(given) != 1:
+        reader.refuse("rate_limit", "needs one of requests_per_second and requests_per_minute, and not both")
+        return "", 0, 0
+    seconds, unit = (1, "s") if given[0] == "requests_per_second" else (60, "m")
+    rate = limit.number(given[0], 1, 1, 100_000)
+    return f"{rate}r/{unit}", limit.number("burst", 2 * rate, 0, 1_000_000), -(-seconds // rate)
+
+
+def read_route(where: str, number: int, value: Mapping[str, Any], problems: list[str], upload_limit_mb: int) -> Route:
     """One route, checked; what is wrong goes to `problems` and a harmless value stands in for it."""
     reader = Reader(where, value, problems)
     reader.known(ROUTE_KEYS)
@@ -163,6 +202,14 @@ def read_route(where: str, number: int, value: Mapping[str, Any], problems: list
     cache_seconds = reader.number("cache_seconds", 0, 0, 365 * DAY_SECONDS) if cached else None
     if value.get("port") is None:
         reader.refuse("port", "is missing: the port that the service listens on")
+    rate, rate_burst, retry_after = read_rate(reader)
+    upload = reader.number("upload_limit_mb", 1, 1, 1_048_576) if value.get("upload_limit_mb") is not None else 0
+    if upload_limit_mb and upload > upload_limit_mb:
+        reader.refuse(
+            "upload_limit_mb",
+            f"{upload} is more than the app's upload_limit_mb ({upload_limit_mb}), above which nothing gets past the"
+            " edge: raise that too",
+        )
     return Route(
         number=number,
         path=path,
@@ -177,6 +224,11 @@ def read_route(where: str, number: int, value: Mapping[str, Any], problems: list
         timeout_seconds=reader.number("timeout_seconds", 60, 1, DAY_SECONDS),
         websocket=reader.flag("websocket", False),
         spa=reader.flag("spa", False),
+        rate=rate,
+        rate_burst=rate_burst,
+        retry_after=retry_after,
+        upload_limit_mb=upload,
+        clear_site_data=reader.flag("clear_site_data", False),
     )
 
 
@@ -189,13 +241,15 @@ def read_routes(app: Mapping[str, Any], problems: list[str]) -> list[Route]:
             f"{label}: is missing or empty: give at least one route, such as {{path: /, service: web, port: 8080}}"
         )
         return []
+    given = app.get("upload_limit_mb", UPLOAD_LIMIT_MB)
+    upload_limit_mb = given if isinstance(given, int) else 0
     found: dict[str, Route] = {}
     for number, value in enumerate(routes):
         where = f"{label}[{number}]"
         if not isinstance(value, Mapping):
             problems.append(f"{where}: {value!r} is not a mapping with path, service and port")
             continue
-        route = read_route(where, number, value, problems)
+        route = read_route(where, number, value, problems, upload_limit_mb)
         if route.path and route.exact in found:
             problems.append(f"{where}.path: {route.path} is the path of {label}[{found[route.exact].number}] too")
         found.setdefault(route.exact, route)
@@ -205,10 +259,12 @@ def read_routes(app: Mapping[str, Any], problems: list[str]) -> list[Route]:
 def flotilla_routes(app: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The checked routes of one entry of `apps`, as `router.conf.j2` needs them, longest path first.
 
-    Raises AnsibleFilterError with every problem, one a line, each named `apps[<name>].routes[<index>].<key>`.
+    Raises AnsibleFilterError with every problem of the routes, the headers and the firewall's exceptions, one a line,
+    each named `apps[<name>].routes[<index>].<key>` and the like.
     """
     problems: list[str] = []
     routes = read_routes(app, problems)
+    read_guards(app, problems)
     refuse(problems)
     return [asdict(route) for route in routes]
 
@@ -226,6 +282,8 @@ def flotilla_edge_apps(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
             "rate_limit_burst": limit.get("burst"),
             "security_headers": app.get("security_headers"),
             "readiness_path": (app.get("readiness") or {}).get("path"),
+            "waf_excluded_rules": (app.get("waf") or {}).get("excluded_rules"),
+            "waf_excluded_paths": (app.get("waf") or {}).get("excluded_paths"),
         }
         shaped.append({key: value for key, value in entry.items() if value is not None})
     problems: list[str] = []
@@ -236,8 +294,10 @@ def flotilla_edge_apps(apps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
 SERVER_KEYS = (
     *("name", "domains", "upload_limit_mb", "rate_limit_rps", "rate_limit_burst", "security_headers"),
-    "readiness_path",
+    *("readiness_path", "waf_excluded_rules", "waf_excluded_paths"),
 )
+# Ids of the Core Rule Set; https://coreruleset.org/docs/2-how-crs-works/2-1-anomaly_scoring/ judges in 949 and 959.
+CORE_RULES = range(900_000, 1_000_000)
 
 
 def is_address(name: str) -> bool:
@@ -255,7 +315,10 @@ def is_name(name: str) -> bool:
 
 
 def read_headers(where: str, defaults: Mapping[str, str], own: Any, problems: list[str]) -> tuple[tuple[str, str], ...]:
-    """The security headers of one app: the defaults, overridden by its own; an empty value removes one."""
+    """The security headers of one app: the defaults, overridden by its own; an empty value removes one.
+
+    Each is (name, value). Strict-Transport-Security is not among them: it is the environment's.
+    """
     if not isinstance(own, Mapping):
         problems.append(f"{where}: {own!r} is not a mapping of header names to values")
         own = {}
@@ -270,6 +333,39 @@ def read_headers(where: str, defaults: Mapping[str, str], own: Any, problems: li
         elif value:
             headers.append((name, str(value)))
     return tuple(headers)
+
+
+def read_rules(reader: Reader, key: str) -> tuple[int, ...]:
+    """The rules of the Core Rule Set that an app does without."""
+    value = reader.value.get(key) or ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        reader.refuse(key, f"{value!r} is not a list")
+        return ()
+    for index, rule in enumerate(value):
+        if isinstance(rule, bool) or not isinstance(rule, int) or rule not in CORE_RULES:
+            reader.refuse(f"{key}[{index}]", f"{rule!r} is not the id of a rule, such as 942100")
+    return tuple(rule for rule in value if rule in CORE_RULES)
+
+
+def read_excluded_paths(reader: Reader, key: str) -> tuple[str, ...]:
+    """The paths that the web application firewall does not look at, each with its last slash."""
+    paths = reader.texts(
+        key,
+        lambda path: path != "/" and PATH.fullmatch(path) is not None,
+        "a path below /, such as /api/import",
+    )
+    return tuple(path.rstrip("/") + "/" for path in paths)
+
+
+def read_guards(app: Mapping[str, Any], problems: list[str]) -> None:
+    """What the edge would refuse of an entry of `apps` later, said before a host is touched."""
+    label = f"apps[{app.get('name', '?')}]"
+    read_headers(f"{label}.security_headers", {}, app.get("security_headers") or {}, problems)
+    waf = app.get("waf") or {}
+    if isinstance(waf, Mapping):
+        reader = Reader(f"{label}.waf", waf, problems)
+        read_rules(reader, "excluded_rules")
+        read_excluded_paths(reader, "excluded_paths")
 
 
 def read_servers(
@@ -303,13 +399,15 @@ def read_servers(
                 identifier=name.replace("-", "_"),
                 names=domains,
                 by_address=any(map(is_address, domains)),
-                upload_limit_mb=reader.number("upload_limit_mb", 25, 0, 1_048_576),
+                upload_limit_mb=reader.number("upload_limit_mb", UPLOAD_LIMIT_MB, 0, 1_048_576),
                 rate_limit_rps=rate,
                 rate_limit_burst=reader.number("rate_limit_burst", 2 * rate, 0, 1_000_000),
                 headers=read_headers(
                     f"{reader.where}.security_headers", headers, app.get("security_headers") or {}, problems
                 ),
                 readiness_path=path,
+                waf_excluded_rules=read_rules(reader, "waf_excluded_rules"),
+                waf_excluded_paths=read_excluded_paths(reader, "waf_excluded_paths"),
             )
         )
     if len({server.identifier for server in servers}) < len(servers):
@@ -333,6 +431,33 @@ def flotilla_edge_servers(
     servers = read_servers("nginx_apps", apps, headers or {}, extra_names, problems)
     refuse(problems)
     return [asdict(server) for server in servers]
+
+
+def flotilla_headers(headers: Mapping[str, str], variable: str) -> list[dict[str, str]]:
+    """Headers of answers, checked: a list of {name, value} without the empty ones. Errors name `variable`."""
+    problems: list[str] = []
+    checked = read_headers(variable, {}, headers, problems)
+    refuse(problems)
+    return [{"name": name, "value": value} for name, value in checked]
+
+
+def flotilla_hidden_headers(names: Sequence[str], shown: Sequence[str] = ()) -> list[str]:
+    """Names of headers that no client gets: `names` without `shown`, whatever their case; checked."""
+    kept = {name.lower() for name in shown}
+    found = [str(name) for name in dict.fromkeys(names) if str(name).lower() not in kept]
+    refuse(f"{name!r} is not a header's name" for name in found if not BANNER_NAME.fullmatch(name))
+    return found
+
+
+def flotilla_readiness_pattern(app: Mapping[str, Any]) -> str:
+    """A regular expression for the requests that ask for the app's readiness, whatever their query."""
+    path = str((app.get("readiness") or {}).get("path", "/")).partition("?")[0]
+    refuse(
+        [f"apps[{app.get('name', '?')}].readiness.path: {path!r} is not a path without spaces, quotes, %, $, # and \\"]
+        if not REQUEST_PATH.fullmatch(path)
+        else []
+    )
+    return f"^{re.escape(path)}(?:[?]|$)"
 
 
 def flotilla_upstreams(app: Mapping[str, Any]) -> dict[str, str]:
@@ -380,6 +505,9 @@ class FilterModule:
             "flotilla_edge_apps": flotilla_edge_apps,
             "flotilla_edge_servers": flotilla_edge_servers,
             "flotilla_addresses": flotilla_addresses,
+            "flotilla_headers": flotilla_headers,
+            "flotilla_hidden_headers": flotilla_hidden_headers,
+            "flotilla_readiness_pattern": flotilla_readiness_pattern,
             "flotilla_routes": flotilla_routes,
             "flotilla_server_name": flotilla_server_name,
             "flotilla_tls_names": flotilla_tls_names,

@@ -79,6 +79,14 @@ def render_router(app: Mapping[str, Any]) -> str:
     return render(ROOT / "roles/app/templates/router.conf.j2", {"app": app})
 
 
+def render_waf(mode: str) -> str:
+    defaults = yaml.safe_load((ROOT / "roles/nginx/defaults/main.yml").read_text())
+    types = yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text())["__nginx_waf_types"]
+    return render(
+        ROOT / "roles/nginx/templates/waf.conf.j2", {**defaults, "__nginx_waf": mode, "__nginx_waf_types": types}
+    )
+
+
 def render_edge(**variables: Any) -> str:
     defaults = yaml.safe_load((ROOT / "roles/nginx/defaults/main.yml").read_text())
     return render(
@@ -86,6 +94,9 @@ def render_edge(**variables: Any) -> str:
         {
             **defaults,
             "__nginx_certificate_directory": "selfsigned",
+            "__nginx_tls_groups": "X25519:prime256v1:secp384r1",
+            "__nginx_waf": variables.get("nginx_waf", "off"),
+            "__nginx_banners": yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text())["__nginx_banners"],
             "__nginx_routers": {"addresses": {app["name"]: ROUTERS for app in variables.get("nginx_apps", [])}},
             **variables,
         },

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.nginx_rendering import ROUTERS, Block, parse, render_edge
+from tests.unit.nginx_rendering import ROUTERS, Block, parse, render_edge, render_waf
 
 NOTES: dict[str, Any] = {"name": "notes", "domains": ["notes.example.com", "www.example.com"]}
 WIKI: dict[str, Any] = {"name": "my-wiki", "domains": ["wiki.example.com"], "upload_limit_mb": 3, "rate_limit_rps": 0}
@@ -116,6 +116,75 @@ def test_the_release_is_for_the_hosts_own_probes() -> None:
 
 def test_only_current_versions_of_tls() -> None:
     assert edge().find("http").values("ssl_protocols") == ["TLSv1.2 TLSv1.3"]
+
+
+def test_a_client_has_so_many_requests_at_a_time() -> None:
+    config = edge(nginx_client_connections=7)
+    assert config.find("http").values("limit_conn_zone") == ["$rate_key zone=clients:4m"]
+    assert https(config, "wiki.example.com").values("limit_conn") == ["clients 7"]
+    assert "limit_conn" not in render_edge(nginx_apps=[NOTES], nginx_client_connections=0)
+
+
+def test_banners_are_hidden_but_for_those_that_an_app_needs() -> None:
+    hidden = edge(nginx_shown_headers=["X-Nextjs-Redirect"]).find("http").values("proxy_hide_header")
+    assert {"X-Powered-By", "Server", "X-AspNet-Version"} <= set(hidden)
+    assert "X-Nextjs-Redirect" not in hidden
+
+
+def test_what_may_be_kept_is_not_forbidden() -> None:
+    (found,) = [
+        block
+        for block in edge().walk()
+        if "upstream_http_cache_control" in block.name and "$header_notes" in block.name
+    ]
+    assert found.name.startswith(
+        'map "$upstream_http_cache_control$upstream_http_expires$upstream_http_etag$upstream_http_last_modified" '
+    )
+    assert found.lines == ['default ""', '"" "no-store, max-age=0"']
+
+
+# -- the web application firewall ---------------------------------------------------------------------
+
+
+def test_without_a_firewall_nothing_of_it_is_there() -> None:
+    assert "modsecurity" not in render_edge(nginx_apps=[NOTES])
+
+
+def test_behind_the_firewall_the_colour_is_chosen_when_the_body_is_here() -> None:
+    config = edge(nginx_waf="on")
+    place = https(config, "wiki.example.com").find("location /")
+    assert place.values("modsecurity") == ["on"]
+    assert place.values("proxy_pass") == ["http://unix:/tmp/edge.sock"]
+    assert place.find("if (!-f /etc/flotilla/live/my-wiki/deployed)").lines == ["return 503"]
+    (inner,) = [
+        server
+        for server in servers(config, "unix:/tmp/edge.sock")
+        if server.values("server_name") == ["wiki.example.com"]
+    ]
+    assert inner.find("if (-f /etc/flotilla/live/my-wiki/green)").lines == [
+        "set $live my-wiki-router-green",
+        f"set $router {ROUTERS['green']}",
+    ]
+    assert inner.find("location /").values("proxy_pass") == ["http://$router:8080"]
+    # The client's address, id and scheme are the outer server's to say.
+    assert [value.partition(" ")[0] for value in inner.values("proxy_set_header")] == ["Host", "Upgrade", "Connection"]
+    assert "limit_req" not in {line.partition(" ")[0] for line in inner.lines}
+
+
+def test_an_app_does_without_some_rules_and_on_some_paths() -> None:
+    app = {**NOTES, "waf_excluded_rules": [942100, 941100], "waf_excluded_paths": ["/api/import"]}
+    server = https(edge(nginx_apps=[app, WIKI], nginx_waf="detect"), "notes.example.com")
+    assert server.find("location /").values("modsecurity_rules") == ['"SecRuleRemoveById 942100 941100"']
+    assert server.find("location /api/import/").values("modsecurity") == []
+    assert server.find("location /api/import/").values("proxy_pass") == ["http://unix:/tmp/edge.sock"]
+
+
+@pytest.mark.parametrize(("mode", "engine"), [("on", "On"), ("detect", "DetectionOnly")])
+def test_the_firewall_writes_down_no_headers_and_bodies(mode: str, engine: str) -> None:
+    rules = render_waf(mode).splitlines()
+    assert f"SecRuleEngine {engine}" in rules
+    assert "SecAuditLogParts AHZ" in rules
+    assert 'SecRuleUpdateTargetByTag "OWASP_CRS" "!REQUEST_HEADERS:Authorization"' in rules
 
 
 def test_an_edge_without_apps_still_refuses() -> None:

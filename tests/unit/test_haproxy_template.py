@@ -39,6 +39,7 @@ def text(**variables: Any) -> str:
             **yaml.safe_load((ROLE / "defaults/main.yml").read_text()),
             "__haproxy_rate_seconds": VARIABLES["__haproxy_rate_seconds"],
             "__haproxy_certificate_directory": "selfsigned",
+            "__haproxy_tls_groups": "X25519:prime256v1:secp384r1",
             "__haproxy_authority_file": "/etc/flotilla/authorities/0123.crt",
             "haproxy_apps": [NOTES, WIKI],
             "haproxy_servers": SERVERS,
@@ -76,6 +77,7 @@ def test_the_sections() -> None:
         "frontend _metrics",
         "frontend _http",
         "frontend _https",
+        "backend _clients",
         "backend notes",
         "backend _any_notes",
         "backend _rate_notes",
@@ -206,7 +208,7 @@ def test_a_limited_app_has_its_table_and_an_unlimited_one_none() -> None:
 def test_every_table_that_is_used_is_there_and_the_other_way_round(limits: tuple[int, int]) -> None:
     apps = [{**app, "rate_limit_rps": limit} for app, limit in zip((NOTES, WIKI), limits, strict=True)]
     rendered = text(haproxy_apps=apps)
-    used = set(re.findall(r" table (\S+)", rendered)) | set(re.findall(r"sc_http_req_rate\(0,(\S+)\)", rendered))
+    used = set(re.findall(r" table (_rate\S+)", rendered)) | set(re.findall(r"sc_http_req_rate\(0,(\S+)\)", rendered))
     assert used == set(re.findall(r"^backend (_rate_\S+)$", rendered, re.MULTILINE))
     assert len(used) == sum(limit > 0 for limit in limits)
 
@@ -224,6 +226,30 @@ def test_the_page_is_where_the_module_switches_it_and_is_no_request_that_counts(
     page = place(lines, "maintenance.html")
     assert f"map(opt@{MAINTENANCE_MAP}) -m found" in lines[page]
     assert place(lines, "return status 421") < page < place(lines, "track-sc0")
+
+
+def test_a_client_is_counted_by_its_connections_and_behind_a_proxy_by_its_requests() -> None:
+    direct = balancer()["frontend _https"]
+    assert direct[place(direct, "track-sc1")].endswith("table _clients")
+    assert "tcp-request connection reject if { sc_conn_cur(1,_clients) gt 400 }" in direct
+    proxied = balancer(haproxy_trusted_proxies=["10.0.0.2"])["frontend _https"]
+    assert [line.partition(" ")[0] for line in proxied if "track-sc1" in line] == ["tcp-request", "http-request"]
+    assert proxied[place(proxied, "connection track-sc1")].endswith(" unless trusted")
+    assert place(proxied, "set-src") < place(proxied, "http-request track-sc1") < place(proxied, "use_backend _any_")
+    assert "_clients" not in text(haproxy_client_connections=0, haproxy_trusted_proxies=["10.0.0.2"])
+
+
+def test_headers_are_for_what_the_balancer_says_itself() -> None:
+    lines = balancer(haproxy_security_headers={"X-A": "100% 'self'"})["frontend _https"]
+    own = "http-after-response set-header X-A \"100%% 'self'\" unless { var(txn.served) -m found } || "
+    assert own + "{ res.hdr(X-A) -m found }" in lines
+    assert "http-response set-var(txn.served) bool(true)" in lines
+
+
+def test_a_body_is_here_before_a_host_is_asked() -> None:
+    lines = balancer(haproxy_client_body_seconds=7)["frontend _https"]
+    assert lines[place(lines, "wait-for-body")].startswith("http-request wait-for-body time 7s if ")
+    assert place(lines, "return status 429") < place(lines, "wait-for-body") < place(lines, "use_backend _any_")
 
 
 # -- the hosts ----------------------------------------------------------------------------------------
@@ -297,6 +323,7 @@ def test_what_is_drained_is_read_at_the_start() -> None:
         ({"haproxy_reload_grace_seconds": 7}, "global", "hard-stop-after 7s"),
         ({"haproxy_tunnel_seconds": 7}, "defaults", "timeout tunnel 7s"),
         ({"haproxy_client_header_seconds": 7}, "defaults", "timeout http-request 7s"),
+        ({"haproxy_client_header_seconds": 7}, "defaults", "timeout client-hs 7s"),
         ({"haproxy_client_idle_seconds": 7}, "defaults", "timeout client 7s"),
         ({"haproxy_balance": "roundrobin"}, "backend notes", "balance roundrobin"),
     ],

@@ -116,3 +116,36 @@ def test_cors_for_everyone() -> None:
 
 def test_without_origins_the_service_answers_cors_itself() -> None:
     assert "Access-Control" not in render_router({"name": "notes", "routes": [API]})
+
+
+def test_a_routes_rate_is_counted_per_client_and_not_for_readiness() -> None:
+    limited = {**API, "rate_limit": {"requests_per_minute": 6, "burst": 3}, "websocket": True}
+    text = render_router({"name": "notes", "routes": [limited, UI], "readiness": {"path": "/api/ready"}})
+    config = parse(text)
+    assert config.find("http").values("limit_req_zone") == ["$route_client zone=route-0:2m rate=6r/m"]
+    for name in ("location = /api", "location /api/", "location @websocket_0"):
+        assert config.find(name).values("limit_req") == ["zone=route-0 burst=3 nodelay"]
+        assert "Retry-After $retry_after_0 always" in config.find(name).values("add_header")
+    assert not config.find("location /").values("limit_req")
+    assert config.find("map $request_uri $route_client").lines == [
+        "default $client_network",
+        '"~^/api/ready(?:[?]|$)" ""',
+    ]
+    assert config.find("http").values("real_ip_header") == ["X-Real-IP"]
+
+
+def test_without_rates_the_router_counts_nobody() -> None:
+    text = render_router({"name": "notes", "routes": [API, UI]})
+    assert "limit_req" not in text and "real_ip" not in text
+
+
+def test_a_routes_size() -> None:
+    config = router({**API, "upload_limit_mb": 3}, UI)
+    assert config.find("location /api/").values("client_max_body_size") == ["3m"]
+    assert not config.find("location /").values("client_max_body_size")
+
+
+def test_a_route_that_clears_what_the_browser_keeps() -> None:
+    config = router({**API, "clear_site_data": True}, UI)
+    assert "Clear-Site-Data $clear_site_data" in config.find("location /api/").values("add_header")
+    assert not [value for value in config.find("location /").values("add_header") if "Clear" in value]

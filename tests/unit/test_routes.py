@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plugins.filter.flotilla_routes import (
     flotilla_addresses,
     flotilla_edge_apps,
     flotilla_edge_servers,
+    flotilla_headers,
+    flotilla_hidden_headers,
+    flotilla_readiness_pattern,
     flotilla_routes,
     flotilla_tls_names,
 )
@@ -38,6 +44,11 @@ def test_a_route_needs_only_path_service_and_port() -> None:
         "timeout_seconds": 60,
         "websocket": False,
         "spa": False,
+        "rate": "",
+        "rate_burst": 0,
+        "retry_after": 0,
+        "upload_limit_mb": 0,
+        "clear_site_data": False,
     }
 
 
@@ -96,14 +107,90 @@ def test_a_path_that_could_break_out_is_refused(path: str) -> None:
         ("cache_seconds", 365 * 86400 + 1),
         ("timeout_seconds", 0),
         ("cors_origins", "https://a.example.com"),
+        ("rate_limit", "5r/s"),
+        ("rate_limit", {}),
+        ("rate_limit", {"requests_per_second": 1, "requests_per_minute": 1}),
+        ("rate_limit.requests_per_second", {"requests_per_second": 0}),
+        ("rate_limit.requests_per_minute", {"requests_per_minute": "5; }"}),
+        ("rate_limit.burst", {"requests_per_second": 1, "burst": -1}),
+        ("rate_limit.brust", {"requests_per_second": 1, "brust": 1}),
+        ("upload_limit_mb", 0),
+        ("upload_limit_mb", 26),
+        ("clear_site_data", "yes"),
         ("pth", "/"),
     ],
 )
 def test_a_wrong_value_is_named(key: str, value: Any) -> None:
     with pytest.raises(AnsibleFilterError) as caught:
-        flotilla_routes(app(ROUTE, {**ROUTE, "path": "/x", key: value}))
+        flotilla_routes(app(ROUTE, {**ROUTE, "path": "/x", key.partition(".")[0]: value}))
     assert str(caught.value).startswith(f"apps[notes].routes[1].{key}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "rate", "burst", "retry_after"),
+    [
+        ({"requests_per_second": 5, "burst": 7}, "5r/s", 7, 1),
+        ({"requests_per_second": 5}, "5r/s", 10, 1),
+        ({"requests_per_minute": 6, "burst": 0}, "6r/m", 0, 10),
+        ({"requests_per_minute": 7}, "7r/m", 14, 9),
+        ({"requests_per_minute": 120}, "120r/m", 240, 1),
+    ],
+)
+def test_a_route_may_have_a_rate(limit: dict[str, int], rate: str, burst: int, retry_after: int) -> None:
+    (route,) = flotilla_routes(app({**ROUTE, "rate_limit": limit}))
+    assert (route["rate"], route["rate_burst"], route["retry_after"]) == (rate, burst, retry_after)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["requests_per_second", "requests_per_minute", "burst", "rate"]), ANYTHING)
+    | ANYTHING
+)
+def test_whatever_a_rate_is_it_is_refused_or_a_rate_of_nginx(limit: Any) -> None:
+    try:
+        (route,) = flotilla_routes(app({**ROUTE, "rate_limit": limit}))
+    except AnsibleFilterError as error:
+        assert str(error).startswith("apps[notes].routes[0].rate_limit")
+    else:
+        assert re.fullmatch(r"|[1-9][0-9]*r/[sm]", route["rate"])
+        assert isinstance(route["rate_burst"], int) and route["rate_burst"] >= 0
+
+
+def test_a_route_takes_no_more_than_the_app() -> None:
+    routes = app({**ROUTE, "upload_limit_mb": 30})
+    with pytest.raises(AnsibleFilterError, match=r"upload_limit_mb: 30 is more than the app's upload_limit_mb \(25\)"):
+        flotilla_routes(routes)
+    (route,) = flotilla_routes({**routes, "upload_limit_mb": 30})
+    assert route["upload_limit_mb"] == 30
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "matches"),
+    [
+        ("/ready", "/ready", True),
+        ("/ready", "/ready?deep=1", True),
+        ("/ready?deep=1", "/ready", True),
+        ("/ready", "/ready/x", False),
+        ("/ready", "/x/ready", False),
+        ("/a.b+c", "/a.b+c", True),
+        ("/a.b+c", "/axbbc", False),
+    ],
+)
+def test_readiness_is_told_from_other_requests(path: str, asked: str, matches: bool) -> None:
+    pattern = flotilla_readiness_pattern({"name": "notes", "readiness": {"path": path}})
+    assert bool(re.search(pattern, asked)) == matches
+
+
+def test_a_readiness_path_that_could_break_out_is_refused() -> None:
+    with pytest.raises(AnsibleFilterError, match=r"apps\[notes\]\.readiness\.path"):
+        flotilla_readiness_pattern({"name": "notes", "readiness": {"path": '/ready" "";'}})
 
 
 @pytest.mark.parametrize(
@@ -155,6 +242,7 @@ def test_the_edge_gets_its_share_of_apps() -> None:
         "rate_limit": {"requests_per_second": 5, "burst": 7},
         "upload_limit_mb": 3,
         "secrets": {"database_password": "hidden"},
+        "waf": {"excluded_rules": [942100], "excluded_paths": ["/import"]},
     }
     assert flotilla_edge_apps([full]) == [
         {
@@ -163,6 +251,8 @@ def test_the_edge_gets_its_share_of_apps() -> None:
             "upload_limit_mb": 3,
             "rate_limit_rps": 5,
             "rate_limit_burst": 7,
+            "waf_excluded_rules": [942100],
+            "waf_excluded_paths": ["/import"],
         }
     ]
 
@@ -206,6 +296,44 @@ def test_an_app_overrides_headers_and_leaves_some_out() -> None:
 def test_a_header_that_could_break_out_is_refused(value: Any) -> None:
     with pytest.raises(AnsibleFilterError, match=r"nginx_apps\[a\]\.security_headers\.X-Other: "):
         flotilla_edge_servers([{"name": "a", "domains": ["a.example.com"], "security_headers": {"X-Other": value}}])
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ({"waf": {"excluded_rules": [942100, 3]}}, "apps[notes].waf.excluded_rules[1]: "),
+        ({"waf": {"excluded_paths": ["/api", "/"]}}, "apps[notes].waf.excluded_paths[1]: "),
+        ({"security_headers": {"X-A": "$host"}}, "apps[notes].security_headers.X-A: "),
+    ],
+)
+def test_what_the_edge_would_refuse_is_said_with_the_routes(extra: dict[str, Any], named: str) -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        flotilla_routes({**app(ROUTE), **extra})
+    assert str(caught.value).startswith(named) and "\n" not in str(caught.value)
+
+
+def test_headers_for_every_answer_are_checked_and_empty_ones_left_out() -> None:
+    assert flotilla_headers({"X-A": "1", "X-B": ""}, "nginx_security_headers") == [{"name": "X-A", "value": "1"}]
+    with pytest.raises(AnsibleFilterError, match=r"haproxy_security_headers\.X-A: "):
+        flotilla_headers({"X-A": 'a" always; }'}, "haproxy_security_headers")
+
+
+def test_hidden_headers_but_for_those_that_are_shown() -> None:
+    assert flotilla_hidden_headers(["$wsep", "Server", "X-CMS"], ["x-cms"]) == ["$wsep", "Server"]
+    with pytest.raises(AnsibleFilterError, match="not a header's name"):
+        flotilla_hidden_headers(["Server; }"])
+
+
+@pytest.mark.parametrize("rule", [942, "942100", True, -1])
+def test_a_rule_that_is_none_is_refused(rule: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"nginx_apps\[a\]\.waf_excluded_rules\[1\]: "):
+        flotilla_edge_servers([{"name": "a", "domains": ["a.example.com"], "waf_excluded_rules": [942100, rule]}])
+
+
+@pytest.mark.parametrize("path", ["/", "api", "/a b", "/a; modsecurity off"])
+def test_a_path_that_cannot_be_excluded_is_refused(path: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"nginx_apps\[a\]\.waf_excluded_paths\[0\]: "):
+        flotilla_edge_servers([{"name": "a", "domains": ["a.example.com"], "waf_excluded_paths": [path]}])
 
 
 def test_the_certificate_names_every_domain_once_and_the_extra_names() -> None:

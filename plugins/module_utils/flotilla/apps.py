@@ -28,7 +28,7 @@ Where = Callable[[str], str]
 class Key:
     """One key of a mapping.
 
-    `kind` is str, int, bool, number, path, list (of str), map, lists (a map of lists), or object(s) with `keys`.
+    `kind` is str, int, bool, number, path, list (of str), ints, map, lists (a map of lists), or object(s) with `keys`.
     """
 
     kind: str
@@ -51,6 +51,16 @@ ROUTE = {
     "timeout_seconds": Key("int", least=1),
     "websocket": Key("bool"),
     "spa": Key("bool"),
+    "rate_limit": Key(
+        "object",
+        keys={
+            "requests_per_second": Key("int", least=1),
+            "requests_per_minute": Key("int", least=1),
+            "burst": Key("int"),
+        },
+    ),
+    "upload_limit_mb": Key("int", least=1),
+    "clear_site_data": Key("bool"),
 }
 HOOK = {
     "command": Key("str"),
@@ -107,6 +117,7 @@ APP = {
             "burst": Key("int", default=100),
         },
     ),
+    "waf": Key("object", keys={"excluded_rules": Key("ints"), "excluded_paths": Key("list")}),
 }
 ALLOWED = {
     PLACE: "write controller or host",
@@ -121,6 +132,7 @@ WORDS = {
     "bool": "true or false",
     "path": "a path that begins with /",
     "list": "a list of texts",
+    "ints": "a list of whole numbers",
     "map": "a mapping of names to values",
     "lists": "a mapping of names to lists of texts",
     "object": "a mapping",
@@ -216,6 +228,8 @@ def _is_a(value: Any, kind: str) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind == "bool":
         return isinstance(value, bool)
+    if kind == "ints":
+        return isinstance(value, list) and all(_is_a(item, "int") for item in value)
     if kind in ("list", "objects"):
         return isinstance(value, list) and (kind == "objects" or all(isinstance(item, str) for item in value))
     if kind == "lists":

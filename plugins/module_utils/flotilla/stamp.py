@@ -13,7 +13,16 @@ from typing import Any
 # Neither takes part in a run on a host.
 IGNORED = frozenset({"__pycache__", "molecule", "README.md"})
 # An app's keys that provisioning uses; the others belong to a release.
-PROVISIONED_KEYS = ("name", "domains", "readiness", "upload_limit_mb", "rate_limit", "security_headers", "shared")
+PROVISIONED_KEYS = (
+    "name",
+    "domains",
+    "readiness",
+    "upload_limit_mb",
+    "rate_limit",
+    "security_headers",
+    "waf",
+    "shared",
+)
 
 
 def files_below(path: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import time
 from typing import Any
@@ -12,9 +13,15 @@ import pytest
 from testinfra.host import Host
 
 from roles.haproxy.molecule.default.tests.balancer_client import CONTAINER, DIRECTORY, HOSTS, answering
-from roles.nginx.molecule.default.tests.edge_client import Edge, reply
+from roles.nginx.molecule.default.tests.edge_client import Edge, assert_secure, reply
 
 FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
+
+
+def handshake(host: Host, edge: Edge, options: str) -> str:
+    """What OpenSSL on the droplet says of a handshake with the balancer."""
+    command = f"openssl s_client -connect {edge.address}:443 -servername {edge.name}"
+    return str(host.run(f"{command} {options} < /dev/null 2>&1 | grep -v '^depth'").stdout)
 
 
 def test_http_redirects_to_the_same_path_over_https(edge: Edge) -> None:
@@ -49,6 +56,37 @@ def test_current_versions_of_tls_are_spoken(edge: Edge, version: ssl.TLSVersion)
     assert edge.ask("/", connection=edge.connect(context=context)).status == 200
 
 
+def test_a_hosts_headers_are_its_own(edge: Edge) -> None:
+    """What an app leaves out on purpose is not added here. What the host's server calls itself is left out."""
+    answer = edge.ask("/")
+    assert answer.header("X-Frame-Options") is None
+    assert answer.header("Server") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "agreed"),
+    [
+        ("-tls1_3 -groups X25519", True),
+        ("-tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256", True),
+        ("-tls1_2 -cipher ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA", False),
+        ("-tls1_2 -cipher DHE-RSA-AES128-GCM-SHA256", False),
+        ("-tls1_2 -cipher AES128-GCM-SHA256", False),
+        ("-tls1_3 -groups X448", False),
+    ],
+)
+def test_tls_is_mozillas_intermediate_profile(host: Host, edge: Edge, options: str, agreed: bool) -> None:
+    done = handshake(host, edge, options)
+    assert ("Cipher is (NONE)" not in done) == agreed, done
+
+
+def test_key_agreement_withstands_quantum_computers_where_openssl_can(host: Host, edge: Edge) -> None:
+    used = host.check_output(f"docker exec {CONTAINER} haproxy -vv")
+    found = re.findall(r"OpenSSL (\d+)\.(\d+)\.", used)[-1]
+    assert ("X25519MLKEM768" in handshake(host, edge, "-tls1_3 -groups X25519MLKEM768")) == (
+        (int(found[0]), int(found[1])) >= (3, 5)
+    )
+
+
 def test_http2_is_offered(edge: Edge) -> None:
     context = ssl.create_default_context(cadata=edge.authority)
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -63,7 +101,9 @@ def test_a_wildcard_covers_one_label(edge: Edge) -> None:
 
 
 def test_an_unknown_name_is_refused(edge: Edge) -> None:
-    assert edge.ask("/", headers={"Host": "unknown.example.com"}).status == 421
+    nobody = edge.ask("/", headers={"Host": "unknown.example.com"})
+    assert nobody.status == 421
+    assert_secure(nobody)
     connection = http.client.HTTPConnection(edge.address, timeout=10)
     connection.request("GET", "/", headers={"Host": "unknown.example.com"})
     assert connection.getresponse().status == 421
@@ -79,6 +119,7 @@ def test_a_client_that_asks_too_often_is_told_to_wait(edge: Edge) -> None:
     assert {answer.status for answer in answers[:12]} == {200}
     limited = [answer for answer in answers if answer.status == 429]
     assert limited and limited[0].header("Retry-After") == "1"
+    assert_secure(limited[0])
     assert edge.ask("/").status == 200
 
 

@@ -17,6 +17,7 @@ LIVE = f"{DIRECTORY}/live/notes"
 COLOURS = ("blue", "green")
 APP: dict[str, Any] = {
     "name": "notes",
+    "readiness": {"path": "/login/ready"},
     "routes": [
         {
             "path": "/api",
@@ -24,9 +25,13 @@ APP: dict[str, Any] = {
             "port": 3000,
             "strip_prefix": True,
             "cors_origins": ["https://www.example.com"],
+            "cors_credentials": True,
             "cache_seconds": 0,
             "websocket": True,
         },
+        {"path": "/small", "service": "api", "port": 3000, "upload_limit_mb": 1},
+        {"path": "/login", "service": "api", "port": 3000, "rate_limit": {"requests_per_minute": 6, "burst": 2}},
+        {"path": "/logout", "service": "api", "port": 3000, "clear_site_data": True},
         {"path": "/", "service": "ui", "port": 8080, "spa": True, "cache_seconds": 3600},
     ],
 }
@@ -39,11 +44,14 @@ http {{
     server {{
         listen 3000;
         listen 8080;
+        client_max_body_size 0;
         location / {{
             return 200 '{{"colour":"{colour}","method":"$request_method","uri":"$request_uri","host":"$http_host",\
 "client":"$http_x_forwarded_for","scheme":"$http_x_forwarded_proto","request_id":"$http_x_request_id"}}';
         }}
         location = /index.html {{ default_type text/html; return 200 "index of {colour}"; }}
+        location = /large-file {{ alias /tmp/large-file; }}
+        location = /bare {{ add_header X-Powered-By PHP/8; add_header X-AspNet-Version 4; return 200 "{{}}"; }}
         location = /framed {{ add_header X-Frame-Options DENY; return 200 "{{}}"; }}
         location = /cached {{ add_header Cache-Control "max-age=7"; return 200 "{{}}"; }}
         location = /large {{ default_type text/plain; return 200 "{large}"; }}
@@ -120,6 +128,31 @@ def reply(response: http.client.HTTPResponse) -> Reply:
 
 def write(host: Host, path: str, text: str) -> None:
     host.run_expect([0], "printf %s %s > %s", "%s", text, path)
+
+
+# OWASP's list (https://owasp.org/www-project-secure-headers/ci/headers_add.json) but for Clear-Site-Data, which would
+# log out whoever gets it, and Cache-Control and Strict-Transport-Security, whose values are looked at below.
+SECURITY_HEADERS = (
+    "Content-Security-Policy",
+    "Cross-Origin-Embedder-Policy",
+    "Cross-Origin-Opener-Policy",
+    "Cross-Origin-Resource-Policy",
+    "Permissions-Policy",
+    "Referrer-Policy",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+    "X-Permitted-Cross-Domain-Policies",
+)
+
+
+def assert_secure(answer: Reply) -> None:
+    """Every header of OWASP's list is there, once, and nothing tells a version."""
+    missing = [name for name in SECURITY_HEADERS if not answer.header(name)]
+    assert missing == [], answer
+    assert answer.header("Strict-Transport-Security") == "max-age=63072000"
+    assert answer.header("Cache-Control")
+    assert answer.header("Server") in (None, "nginx")
+    assert not [name for name in answer.headers if "powered" in name or "version" in name]
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 
 import pytest
 from testinfra.host import Host
 
-from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, Edge, reply
+from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, Edge, assert_secure, reply
+
+
+def handshake(host: Host, options: str) -> str:
+    """What OpenSSL on the droplet says of a handshake with the edge."""
+    command = "openssl s_client -connect 127.0.0.1:443 -servername notes.example.com"
+    return str(host.run(f"{command} {options} < /dev/null 2>&1 | grep -v '^depth'").stdout)
 
 
 def test_http_redirects_to_the_same_path_over_https(edge: Edge) -> None:
@@ -28,12 +35,46 @@ def test_before_the_first_deploy_a_page_says_so(edge: Edge) -> None:
 
 def test_answers_carry_the_security_headers(edge: Edge) -> None:
     answer = edge.ask("/")
-    assert answer.header("Strict-Transport-Security") == "max-age=63072000"
+    assert answer.status == 503
+    assert_secure(answer)
     assert answer.header("X-Content-Type-Options") == "nosniff"
     assert answer.header("X-Frame-Options") == "SAMEORIGIN"
     assert answer.header("Referrer-Policy") == "strict-origin-when-cross-origin"
     assert "frame-ancestors 'self'" in (answer.header("Content-Security-Policy") or "")
-    assert answer.header("Server") == "nginx"
+    assert answer.header("Cache-Control") == "no-store, max-age=0"
+
+
+def test_what_is_refused_carries_them_too(edge: Edge) -> None:
+    for answer in (
+        edge.ask("/", "POST", {"Content-Length": "3000000"}),
+        edge.ask("/", headers={"X-Long": "x" * 70_000}),
+    ):
+        assert answer.status >= 400
+        assert_secure(answer)
+
+
+@pytest.mark.parametrize(
+    ("options", "agreed"),
+    [
+        ("-tls1_3 -groups X25519", True),
+        ("-tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256", True),
+        ("-tls1_2 -cipher ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA", False),
+        ("-tls1_2 -cipher DHE-RSA-AES128-GCM-SHA256", False),
+        ("-tls1_2 -cipher AES128-GCM-SHA256", False),
+        ("-tls1_3 -groups X448", False),
+    ],
+)
+def test_tls_is_mozillas_intermediate_profile(host: Host, options: str, agreed: bool) -> None:
+    done = handshake(host, options)
+    assert ("Cipher is (NONE)" not in done) == agreed, done
+
+
+def test_key_agreement_withstands_quantum_computers_where_openssl_can(host: Host) -> None:
+    used = host.run("docker exec nginx-nginx-1 nginx -V").stderr
+    found = re.findall(r"OpenSSL (\d+)\.(\d+)", used)[-1]
+    assert ("X25519MLKEM768" in handshake(host, "-tls1_3 -groups X25519MLKEM768")) == (
+        (int(found[0]), int(found[1])) >= (3, 5)
+    )
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -84,6 +125,7 @@ def test_a_client_that_asks_too_often_is_told_to_wait(edge: Edge) -> None:
     limited = [answer for answer in answers if answer.status == 429]
     assert len(limited) >= 3
     assert limited[0].header("Retry-After") == "1"
+    assert_secure(limited[0])
 
 
 def test_the_container_is_confined(host: Host) -> None:

@@ -98,18 +98,22 @@ def test_a_listed_origin_may_call(edge: Edge) -> None:
     assert allowed.header("Access-Control-Allow-Headers") == "x-token"
     called = edge.ask("/api/x", headers={"Origin": "https://www.example.com"})
     assert called.header("Access-Control-Allow-Origin") == "https://www.example.com"
+    assert called.header("Access-Control-Allow-Credentials") == "true"
+    for answer in (allowed, called, edge.ask("/api/x")):
+        assert "Origin" in answer.headers["vary"]
 
 
 def test_another_origin_may_not(edge: Edge) -> None:
     refused = preflight(edge, "https://evil.example.com")
     assert refused.status == 403
     assert refused.header("Access-Control-Allow-Origin") is None
+    assert refused.header("Access-Control-Allow-Credentials") is None
 
 
 def test_uploads_have_a_limit(edge: Edge) -> None:
     assert edge.ask("/api/x", "POST", body=b"x" * 900_000).status == 200
     # Announced only: the edge answers before it reads.
-    assert edge.ask("/api/x", "POST", {"Content-Length": "2000000"}).status == 413
+    assert edge.ask("/api/x", "POST", {"Content-Length": "3000000"}).status == 413
 
 
 def test_the_access_log_tells_time_release_and_colour(host: Host, edge: Edge) -> None:

@@ -103,6 +103,7 @@ STAND_INS = {
     "debian:bookworm-slim": Recipe("base", "bookworm"),
     "haproxy:3.0": Recipe("haproxy", "trixie"),
     "nginx:1.26": Recipe("nginx", "trixie"),
+    "owasp/modsecurity-crs:4.18.0-nginx-202509051009": Recipe("modsecurity", "trixie"),
     "postgres:15": Recipe("postgres", "bookworm", (("VERSION", "15"),)),
     "postgres:17": Recipe("postgres", "trixie", (("VERSION", "17"),)),
     "redis:7": Recipe("redis", "bookworm"),
@@ -134,7 +135,8 @@ class Image:
     def serve_as_hub(self, name: str) -> None:
         """Let the mirror serve this image under a hub name."""
         repository, _, tag = name.partition(":")
-        self.registry, self.repository, self.tags = "hub", f"library/{repository}", [tag]
+        path = repository if "/" in repository else f"library/{repository}"
+        self.registry, self.repository, self.tags = "hub", path, [tag]
 
 
 def digest_of(context: Path, *inputs: str) -> str:

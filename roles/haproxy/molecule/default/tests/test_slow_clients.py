@@ -1,0 +1,72 @@
+"""What the balancer does with clients that are slow on purpose, or too many."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+from testinfra.host import Host
+
+from roles.nginx.molecule.default.tests.edge_client import Edge
+from roles.nginx.molecule.default.tests.slow_clients import ended, opened
+
+# haproxy_client_header_seconds and haproxy_client_body_seconds, in vars.yml; and what a busy machine may need.
+LIMIT_SECONDS = 4
+LATE_SECONDS = 8
+CONNECTIONS = 400
+# Another client: the droplet itself.
+ASK = """
+import socket, ssl, sys
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+with context.wrap_socket(socket.create_connection((sys.argv[1], 443), 10), server_hostname=sys.argv[2]) as connection:
+    connection.sendall(f"GET /x HTTP/1.0\\r\\nHost: {sys.argv[2]}\\r\\n\\r\\n".encode())
+    print(connection.recv(100).split()[1].decode())
+"""
+
+
+def test_clients_are_served_while_300_others_never_finish_their_request(edge: Edge) -> None:
+    with opened(edge, 300, b"GET / HTTP/1.1\r\nHost: notes.example.com\r\nX-Slow: ") as slow:
+        begun = time.monotonic()
+        assert [edge.ask("/x").status for _ in range(20)] == [200] * 20
+        # A header now and then buys no time.
+        for connection in slow:
+            with contextlib.suppress(OSError):
+                connection.sendall(b"y")
+        assert ended(slow, begun + LIMIT_SECONDS + LATE_SECONDS) == 300
+
+
+def test_a_body_that_comes_drop_by_drop_never_gets_to_a_host(edge: Edge) -> None:
+    request = b"POST /drops HTTP/1.1\r\nHost: notes.example.com\r\nContent-Length: 1000\r\n\r\n"
+    with opened(edge, 20, request) as slow:
+        begun = time.monotonic()
+        while time.monotonic() < begun + LIMIT_SECONDS + 1:
+            for connection in slow:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"x")
+            time.sleep(0.5)
+        for connection in slow:
+            connection.settimeout(LATE_SECONDS)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+    assert edge.ask("/x", "POST", body=b"x" * 100_000).status == 200
+
+
+def test_one_client_has_so_many_connections_and_another_is_served(host: Host, edge: Edge) -> None:
+    with contextlib.ExitStack() as stack:
+        refused = 0
+        for number in range(CONNECTIONS + 50):
+            try:
+                connection = stack.enter_context(socket.create_connection((edge.address, 443), timeout=2))
+                if number >= CONNECTIONS:
+                    refused += connection.recv(1) == b""
+            except ConnectionError:
+                refused += 1
+        assert refused >= 50
+        assert host.check_output("python3 -c %s %s %s", ASK, edge.address, edge.name) == "200"
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            assert edge.ask("/x").status == 200
+            return
+    raise AssertionError("the client is still refused")
