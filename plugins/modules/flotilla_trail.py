@@ -67,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 trail:
-  description: Number and hash of the last entry.
+  description: Number and hash of the last entry, and whose they are, by the host's SSH key.
   type: list
   returned: always
 entries:
@@ -81,7 +81,7 @@ links:
   elements: str
   returned: O(state=read)
 seen:
-  description: What the entries say of other hosts' trails; C(host), C(number), C(hash), and C(time) of the entry.
+  description: What the entries say of other hosts' trails; C(host), C(number), C(hash), C(identity), and C(time).
   type: list
   elements: dict
   returned: O(state=read)
@@ -139,7 +139,7 @@ def main() -> None:
         module.fail_json(msg=f"{params['host']}: {error}")
     module.exit_json(
         changed=False,
-        trail=chain.head.as_data(),
+        trail=trail.told(chain.head),
         entries=[dict(one) for one in chain.entries[-params["entries"] :]] if params["entries"] > 0 else [],
         links=[one["hash"] for one in chain.entries],
         seen=chain.seen(),

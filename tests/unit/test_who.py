@@ -100,10 +100,10 @@ def test_any_text_can_be_asked_for_a_key(text: str, raw: bytes) -> None:
 
 def test_the_heads_are_the_newest_of_the_others() -> None:
     hostvars = {
-        "a": {"asked": {"trail": [4, "a4"]}, "prepared": {"trail": [5, "a5"]}},
-        "b": {"asked": {"trail": [9, "b9"]}, "prepared": {"msg": "unreachable"}},
-        "c": {"asked": {"trail": [0, "0"]}},
+        "a": {"asked": {"trail": [4, "a4", "A"]}, "prepared": {"trail": [5, "a5", "A"]}},
+        "b": {"asked": {"trail": [9, "b9", "B"]}, "prepared": {"msg": "unreachable"}},
+        "c": {"asked": {"trail": []}},
         "d": {},
     }
-    assert heads(hostvars, hostvars, ["asked", "prepared"], "a") == {"b": [9, "b9"]}
-    assert heads(hostvars, hostvars, ["asked", "prepared"], "b") == {"a": [5, "a5"]}
+    assert heads(hostvars, hostvars, ["asked", "prepared"], "a") == {"b": [9, "b9", "B"]}
+    assert heads(hostvars, hostvars, ["asked", "prepared"], "b") == {"a": [5, "a5", "A"]}

@@ -223,15 +223,14 @@ def came_to(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[Outco
 def heads(
     hostvars: Mapping[str, Any], hosts: Iterable[str], names: Iterable[str], but: str = ""
 ) -> dict[str, list[Any]]:
-    """The last entry of each host's trail, number and hash, by what the host said last; for the trails of the others.
+    """The last entry of each host's trail, by what the host said last: number, hash, identity; for the others' trails.
 
     names: of what the hosts registered.  but: the host that is told.
     """
     found: dict[str, list[Any]] = {}
     for host in sorted(set(hosts) - {but}):
         said_here = [hostvars[host].get(name) or {} for name in names]
-        told = [(int(result["trail"][0]), str(result["trail"][1])) for result in said_here if result.get("trail")]
-        number, link = max(told, default=(0, ""))
-        if number:
-            found[host] = [number, link]
+        told = [list(result["trail"]) for result in said_here if result.get("trail")]
+        if newest := max(told, key=lambda head: int(head[0]), default=None):
+            found[host] = newest
     return found

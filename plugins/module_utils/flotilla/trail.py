@@ -25,6 +25,7 @@ from .host import detect_container
 from .journal import sync_directory
 
 FILE = Path("/opt/flotilla/trail.jsonl")
+HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key.pub")
 # What the first entry follows.
 NOTHING = "0" * 64
 # linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS (for a pointer to an int, whatever their type says), FS_APPEND_FL.
@@ -50,9 +51,6 @@ class Head:
     number: int = 0
     hash: str = NOTHING
 
-    def as_data(self) -> list[Any]:
-        return [self.number, self.hash]
-
 
 @dataclass(frozen=True)
 class Chain:
@@ -74,14 +72,14 @@ class Chain:
         return Head(self.entries[-1]["n"], self.entries[-1]["hash"]) if self.entries else Head()
 
     def seen(self) -> list[dict[str, Any]]:
-        """What the entries say of other hosts' chains: `host`, `number`, `hash`, and the `time` of the entry."""
-        found: dict[tuple[str, int, str], dict[str, Any]] = {}
+        """What the entries say of other hosts' chains: `host`, `number`, `hash`, `identity`, and their own `time`."""
+        found: dict[tuple[str, int, str, str], dict[str, Any]] = {}
         for entry in self.entries:
             heads = entry.get("heads")
             for host, head in heads.items() if isinstance(heads, Mapping) else ():
-                if isinstance(head, list) and len(head) == 2 and isinstance(head[0], int):
-                    key = (str(host), int(head[0]), str(head[1]))
-                    told = dict(zip(("host", "number", "hash"), key, strict=True))
+                if isinstance(head, list) and len(head) == 3 and isinstance(head[0], int):
+                    key = (str(host), int(head[0]), str(head[1]), str(head[2]))
+                    told = dict(zip(("host", "number", "hash", "identity"), key, strict=True))
                     found.setdefault(key, {**told, "time": str(entry.get("time", ""))})
         return list(found.values())
 
@@ -132,8 +130,8 @@ class Trail:
     """The trail of one host."""
 
     path: Path = FILE
-    # Ways to the system, for tests.
     contained: bool = field(default_factory=detect_container)
+    key: Path = HOST_KEY
 
     def append(self, entry: Mapping[str, Any]) -> Head:
         """Add an entry, durably; its time is added. Raises `TrailError`."""
@@ -172,11 +170,19 @@ class Trail:
             raise TrailError(f"{self.path} cannot be read: {error}") from error
 
     def head(self) -> list[Any]:
-        """Number and hash of the last entry, or nothing where that cannot be said."""
+        """Number and hash of the last entry, and whose they are; nothing where that cannot be said."""
         try:
-            return self.read().head.as_data()
+            return self.told(self.read().head)
         except TrailError:
             return []
+
+    def told(self, head: Head) -> list[Any]:
+        """A head as others are told it, with this host's identity: another key makes another host of it."""
+        try:
+            identity = _digest(self.key.read_text(errors="replace"))[:16]
+        except OSError:
+            identity = ""
+        return [head.number, head.hash, identity]
 
     def standing(self) -> tuple[list[str], list[str]]:
         """What is wrong with the file itself, and what is to be known of it."""
