@@ -86,7 +86,7 @@ def test_without_a_session_nothing_is_said(tmp_path: Path) -> None:
     assert visitor(41, tmp_path) == {}
 
 
-@pytest.mark.parametrize("said", ["", "password", "publickey ssh-ed25519", "publickey ssh-ed25519 not=base64!"])
+@pytest.mark.parametrize("said", ["", "password", "publickey ssh-ed25519"])
 def test_no_key_has_no_fingerprint(said: str) -> None:
     assert fingerprint(said) == ""
 

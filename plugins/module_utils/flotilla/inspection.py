@@ -21,6 +21,7 @@ from .sockets import LISTEN, Socket, of_process
 
 NFT = "/usr/sbin/nft"
 PROVISION = "ansible-playbook playbooks/provision.yml"
+SUDO_NEXT = "let ansible_user be the deploy user in the inventory, then remove that rule on the host"
 # What no setting of ours allows, whatever stands in the files.
 NEVER: Mapping[str, frozenset[str]] = {
     "passwordauthentication": frozenset({"yes"}),
@@ -92,6 +93,13 @@ def ssh_drift(wanted: str, effective: str) -> list[str]:
     return found
 
 
+def passwordless(text: str) -> list[str]:
+    """Who may become root without a password, by the rules of a file of sudoers(5): names, `%group` for a group's."""
+    joined = text.replace("\\\n", " ")
+    rules = (line.strip() for line in joined.splitlines() if not line.lstrip().startswith(("#", "@", "Defaults")))
+    return sorted({rule.split()[0] for rule in rules if "NOPASSWD" in rule})
+
+
 def kernel_settings(text: str) -> dict[str, str]:
     """The settings of a file of sysctl.d(5), by name with dots; of one that is given twice the last counts."""
     found: dict[str, str] = {}
@@ -150,6 +158,7 @@ class Inspection:
         container = detect_container(self.root)
         found = [Finding("sshd", what, again) for what in self._ssh()]
         found += [Finding("modes", what, again) for what in self._modes()]
+        found += self._sudo()
         found += self._firewall(again)
         notes = []
         if container:
@@ -178,6 +187,15 @@ class Inspection:
         if done is None:
             return ["sshd -T fails: its configuration cannot be read"] if wanted else []
         return ssh_drift(wanted, done)
+
+    def _sudo(self) -> list[Finding]:
+        files = [self.root / "etc/sudoers", *sorted((self.root / "etc/sudoers.d").glob("*"))]
+        return [
+            Finding("sudo", f"{who} may become root without a password: /{path.relative_to(self.root)}", SUDO_NEXT)
+            for path in files
+            if path.is_file() and not path.name.startswith("60-flotilla")
+            for who in passwordless(path.read_text(errors="replace"))
+        ]
 
     def _modes(self) -> Iterable[str]:
         for pattern, most in MODES.items():

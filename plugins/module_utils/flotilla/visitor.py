@@ -5,10 +5,10 @@ sudo takes what sshd says of a connection out of the environment; the processes 
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
+
+from .ssh_keys import fingerprint as of_key
 
 # A module's process is six or seven below its session's.
 GENERATIONS = 24
@@ -32,11 +32,7 @@ def fingerprint(said: str) -> str:
     for line in said.splitlines():
         words = line.split()
         if len(words) >= 3 and words[0] == "publickey":
-            try:
-                raw = b64decode(words[2], validate=True)
-            except ValueError:
-                continue
-            return f"SHA256:{b64encode(hashlib.sha256(raw).digest()).decode().rstrip('=')}"
+            return of_key(words[2])
     return ""
 
 
