@@ -72,7 +72,8 @@ class ActionModule(ActionBase):
             lines.append(
                 f"one environment; to compare it with another: {COMMAND}{read[0].check.inventory} -i <another>"
             )
-        return _result(lines, problems, [value for one in read for value in one.values])
+        result = _result(lines, problems, [value for one in read for value in one.values])
+        return {**result, "number": len(read)}
 
 
 def _result(lines: Sequence[str], problems: Sequence[Problem], values: Sequence[str] = ()) -> dict[str, Any]:

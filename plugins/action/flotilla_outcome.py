@@ -16,7 +16,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from flotilla import account
 from flotilla.outcome import HostEnd, Outcome, last_line
-from flotilla.registered import came_to, plan, recovered, trouble
+from flotilla.registered import came_to, heads, plan, recovered, trouble
+from flotilla.witnesses import Kept
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +43,8 @@ class ActionModule(ActionBase):
         entry = account_of(variables["hostvars"], context, run)
         if not variables.get("ansible_check_mode"):
             account.write(account.path(ROOT, args["environment"]), run, context["app"]["name"], entry)
+            told = ("app_asked", "app_prepared", "app_ended")
+            Kept.of(ROOT, args["environment"]).add(heads(variables["hostvars"], context["hosts"], told))
         statistics = {"data": {"flotilla": [entry]}, "per_host": False, "aggregate": True}
         return {
             "changed": False,

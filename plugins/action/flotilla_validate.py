@@ -18,7 +18,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 from flotilla.approval import Approval
 from flotilla.inputs import Check
 from flotilla.problem import report
-from flotilla.processes import identify, main_process
+from flotilla.processes import Identity, identify, main_process
+from flotilla.who import by, secrets_of
 
 ROOT = Path(__file__).resolve().parents[2]
 display = Display()
@@ -66,8 +67,15 @@ class ActionModule(ActionBase):
             "approved_by": identity.owner if asked.needed else "",
             "started": started,
             "arguments": check.inventory.strip(),
+            "by": self._by(check, identity),
         }
         return {"changed": False, "apps": apps, "run": run}
+
+    def _by(self, check: Check, identity: Identity) -> dict[str, Any]:
+        """For the trails of the hosts."""
+        secrets = [text for variables in check.hosts.values() for text in secrets_of(variables)]
+        environment = str(self._templar.template(check.variables.get("environment_name", "")))
+        return by(identity, ROOT, environment, check.extra, check.variables.get("ansible_limit") or "", secrets)
 
     def _ask(self, asked: Approval) -> str:
         """Ask at the terminal; why it is not approved, or nothing."""

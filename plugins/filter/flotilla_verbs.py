@@ -42,9 +42,23 @@ def logs(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str) -> list[s
     return overview.logs(_said(hostvars, hosts, name))
 
 
+def targets_of(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str, but: str = "") -> dict[str, list[int]]:
+    """Address (the variable `name`) → ports that the host listens on, as it said in `validate_host`."""
+    found = {}
+    for host in set(hosts) - {but}:
+        if address := str(hostvars[host].get(name) or ""):
+            found[address] = list((hostvars[host].get("validate_host") or {}).get("ports") or [])
+    return found
+
+
 class FilterModule:
     """Registers the filters with Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Filter names, all prefixed with the project's."""
-        return {"flotilla_status": status, "flotilla_history": history, "flotilla_logs": logs}
+        return {
+            "flotilla_status": status,
+            "flotilla_history": history,
+            "flotilla_logs": logs,
+            "flotilla_targets_of": targets_of,
+        }

@@ -10,6 +10,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flotilla.balancer import OPERATOR, Admin, BalancerError, chosen, counted
 from ansible.module_utils.flotilla.balancing import DIRECTORY, Balancer, Master
+from ansible.module_utils.flotilla.record import entry, leave
+from ansible.module_utils.flotilla.trail import Step, Trail
 
 DOCUMENTATION = r"""
 module: flotilla_balancer
@@ -58,6 +60,13 @@ options:
     description: Whether V(drained) is done although no other host takes the traffic of an app then.
     type: bool
     default: false
+  host:
+    description: The inventory's name of the balancer's host, for its trail.
+    type: str
+    default: ""
+  run:
+    description: Who asks, for the trail, as the lookup C(flotilla_who) says it; V(maintenance) leaves an entry there.
+    type: dict
   directory:
     description: The directory of the role C(haproxy) on the host.
     type: path
@@ -126,6 +135,8 @@ SPEC: dict[str, dict[str, Any]] = {
     "wait": {"type": "bool", "default": True},
     "cut": {"type": "bool", "default": False},
     "last": {"type": "bool", "default": False},
+    "host": {"type": "str", "default": ""},
+    "run": {"type": "dict"},
     "directory": {"type": "path", "default": str(DIRECTORY)},
 }
 
@@ -201,6 +212,11 @@ def main() -> None:
             result["maintained"] = balancer.maintained()
         if params["state"] == "drained":
             result["notes"] = balancer.notes
+        if params["state"] == "maintenance" and changed and not module.check_mode:
+            shown = f"the page is shown for: {', '.join(result['maintained']) or 'no app'}"
+            told = entry(params["run"] or {}, "maintenance", params["host"], Step.DONE, "done", reason=shown)
+            if trouble := leave(Trail(), told):
+                module.warn(trouble)
     except BalancerError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -40,6 +40,10 @@ lines:
   returned: always
   type: list
   elements: str
+number:
+  description: How many environments there are.
+  returned: always
+  type: int
 problems:
   description: What is wrong or shared, each with file, variable and what to do next. Empty when nothing is.
   returned: always

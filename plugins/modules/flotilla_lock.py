@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flotilla.lease import Lease, LeaseError, LeaseFile, wanted
+from ansible.module_utils.flotilla.record import entry, leave
+from ansible.module_utils.flotilla.trail import Step, Trail
 
 DOCUMENTATION = r"""
 module: flotilla_lock
@@ -98,6 +100,11 @@ def main() -> None:
         lease = file.read()
     except LeaseError as error:
         module.fail_json(msg=str(error), lease=None)
+    if params["state"] == "removed" and changed:
+        whose = f"the lock of {former.owner} ({former.purpose})" if former else ""
+        told = entry(params["run"] or {}, "unlock", params["host"], Step.DONE, "done", reason=whose)
+        if trouble := leave(Trail(), told):
+            module.warn(trouble)
     module.exit_json(changed=changed, msg=said(former, lease), lease=asdict(lease) if lease else None)
 
 

@@ -61,7 +61,11 @@ options:
   run:
     description:
       - This run of the playbook, as C(flotilla_validate) says it, with C(token), C(owner), C(machine), C(process),
-        C(actor), C(approved_by), C(started) (seconds since the epoch) and C(arguments) (the inventories).
+        C(actor), C(approved_by), C(started) (seconds since the epoch), C(arguments) (the inventories) and C(by), for
+        the trail.
+    type: dict
+  heads:
+    description: Host to number and hash of the last entry of its trail, for the trail of this one.
     type: dict
   action:
     description: What the run does, for the history.
@@ -217,6 +221,10 @@ lock:
   description: Who has the environment's lock, and what to do about it.
   type: dict
   returned: phases admit, survey, lock and status
+trail:
+  description: Number and hash of the last entry of the host's trail.
+  type: list
+  returned: all phases but lock, release and status
 traffic:
   description: What was seen in the window; requests, probes among them, failed ones, 95th percentile in milliseconds.
   type: dict
@@ -260,6 +268,7 @@ def main() -> None:
             "host": {"type": "str", "required": True},
             "inventory": {"type": "str", "required": True},
             "run": {"type": "dict"},
+            "heads": {"type": "dict"},
             "action": {"type": "str", "choices": ["deploy", "rollback", "restart"], "default": "deploy"},
             "purpose": {"type": "str", "default": ""},
             "take_lock": {"type": "bool", "default": False},
@@ -319,6 +328,10 @@ def main() -> None:
             answer["migration"] = record.migration
     if module.check_mode and phase == "admit" and answer["ok"] and (changes := difference(answer, settings.version)):
         answer |= {"changed": True, "diff": changes}
+    if unrecorded := answer.pop("unrecorded", ""):
+        module.warn(f"{params['host']}: {unrecorded}. It is done all the same, and {params['host']} has no entry of it")
+    if phase not in ("lock", "release", "status"):
+        answer["trail"] = site.trail.head()
     seconds = round(time.monotonic() - began, 2)
     module.exit_json(**{"changed": False, **about, "seconds": seconds, "serves": site.serving(), **answer})
 

@@ -55,9 +55,9 @@ apps:
   elements: dict
 run:
   description:
-    - C(token), C(owner), C(machine) and C(process) for the lock, C(actor) and C(approved_by) for the history,
-      C(started) (seconds since 1970; a release's id is made of it), and C(arguments), the inventories as a command
-      takes them.
+    - C(token), C(owner), C(machine) and C(process) for the lock, C(actor) and C(approved_by) for the history, C(by)
+      for the trail, C(started) (seconds since 1970; a release's id is made of it), and C(arguments), the inventories as
+      a command takes them.
   returned: success
   type: dict
 """

@@ -9,6 +9,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flotilla.engine import Engine
+from ansible.module_utils.flotilla.record import entry, leave
+from ansible.module_utils.flotilla.trail import Step, Trail, TrailError
 from ansible.module_utils.flotilla.view import VIEW_ERRORS, View
 
 DOCUMENTATION = r"""
@@ -47,6 +49,9 @@ options:
     description: How long O(command) may take.
     type: float
     default: 600
+  run:
+    description: Who asks, as the lookup C(flotilla_who) says it, for the trail; O(command) leaves two entries there.
+    type: dict
 attributes:
   check_mode:
     support: full
@@ -111,14 +116,17 @@ def main() -> None:
             "lines": {"type": "int", "default": 20},
             "command": {"type": "str", "default": ""},
             "timeout_seconds": {"type": "float", "default": 600},
+            "run": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     view = View(module.params["host"], Engine())
     try:
         answer = look(view, module.params, run=not module.check_mode)
-    except VIEW_ERRORS as error:
+    except (*VIEW_ERRORS, TrailError) as error:
         module.fail_json(msg=str(error))
+    if unrecorded := answer.pop("unrecorded", ""):
+        module.warn(unrecorded)
     module.exit_json(**{"changed": False, **answer})
 
 
@@ -138,7 +146,15 @@ def look(view: View, params: dict[str, Any], *, run: bool) -> dict[str, Any]:
     name = view.one(app)
     if not run:
         return {"changed": True, "rc": 0, "stdout": "", "stderr": "", "container": "", "note": "not run: check mode"}
-    return {"changed": True, **view.execute(name, service, words, params["timeout_seconds"])}
+    trail, run_by = Trail(), params["run"] or {}
+    # What cannot be written down is not done.
+    trail.append(entry(run_by, "exec", params["host"], Step.BEGIN, app=name, service=service))
+    done = view.execute(name, service, words, params["timeout_seconds"])
+    outcome = f"exit code {done['rc']}"
+    told = entry(
+        run_by, "exec", params["host"], Step.END, outcome, app=name, service=service, container=done["container"]
+    )
+    return {"changed": True, **done, "unrecorded": leave(trail, told)}
 
 
 if __name__ == "__main__":

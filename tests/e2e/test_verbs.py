@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import APP, DOMAIN, HOST, PLAYBOOK_SECONDS, ROOT, Environment, Lab, app_entry
+from tests.e2e.fleet import APP, DOMAIN, HOST, PLAYBOOK_SECONDS, ROOT, Environment, Lab, Run, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
 
 TOLD = Path(tempfile.gettempdir()) / f"flotilla-e2e-hooks-{os.getpid()}"
@@ -27,6 +28,27 @@ HOOKS = {
 }
 RATE_LIMIT = {"requests_per_second": 500, "burst": 500}
 LAB = Lab(overlay={"apps": [app_entry(hooks=HOOKS, rate_limit=RATE_LIMIT)]})
+TRAIL = "/opt/flotilla/trail.jsonl"
+# A finding, what brings it about on the host, and what takes it back.
+CHANGES = {
+    "line 2 was changed after it was written": (
+        f"cp -p {TRAIL} /root/kept; sed -i '2s/provisioned/deployed/' {TRAIL}",
+        f"cat /root/kept > {TRAIL}; rm /root/kept",
+    ),
+    "the host was not provisioned from this checkout and inventory, or not to the end": (
+        "mv /opt/flotilla/stamp.json /root/stamp.json",
+        "mv /root/stamp.json /opt/flotilla/stamp.json",
+    ),
+    "/opt/flotilla/postgres/.env has the mode 0644, and may have 0600": (
+        "chmod 644 /opt/flotilla/postgres/.env",
+        "chmod 600 /opt/flotilla/postgres/.env",
+    ),
+    "port 9999 answers the control node, and nothing declares it": (
+        # A firewall would not let it answer.
+        "systemd-run -u left-open --collect python3 -m http.server 9999; nft delete table inet flotilla 2> /dev/null",
+        "systemctl stop left-open; systemctl restart flotilla-firewall 2> /dev/null",
+    ),
+}
 STREAMS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=30),
     Stream(Kind.GET, Mode.NEW, rate=10),
@@ -141,3 +163,77 @@ def test_a_deploy_can_be_read(served: Environment) -> None:
     assert "Deploy the apps" in lines
     assert re.match(rf"notes 1\.1\.0: deployed, serves on {HOST} \((blue|green)\)", lines[-1])
     assert len(lines) < 40
+
+
+# -- who did what, and whether the host is still what it was made -------------------------------------
+
+
+def trail(environment: Environment) -> list[dict[str, Any]]:
+    """The entries of the host's trail."""
+    return [json.loads(line) for line in environment.ssh(f"cat {TRAIL}").splitlines()]
+
+
+def test_every_change_is_written_down_with_who_and_from_which_commit(served: Environment) -> None:
+    secret = next(value for name, value in served.secrets().items() if "password" in name)
+    ask = ("playbooks/exec.yml", "-e", "service=api", "-e", json.dumps({"command": f"echo {secret}"}))
+    served.playbook(*ask).succeeded()
+    served.ssh("echo '{}' > /opt/flotilla/lock.json")
+    served.playbook("playbooks/unlock.yml").succeeded()
+    entries = trail(served)
+    told = [(one["verb"], one["step"], one.get("outcome", "")) for one in entries]
+    assert told[:4] == [
+        ("provision", "begin", ""),
+        ("provision", "end", "provisioned"),
+        ("deploy", "begin", ""),
+        ("deploy", "end", "deployed"),
+    ]
+    for verb, outcome in (("restart", "deployed"), ("deploy", "deployed"), ("exec", "exit code 0")):
+        assert (verb, "begin", "") in told
+        assert (verb, "end", outcome) in told
+    assert told[-1] == ("unlock", "done", "done")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    for one in entries:
+        assert one["by"]["commit"] == commit.stdout.strip()
+        assert "@" in one["by"]["operator"]
+        assert one["by"]["environment"] == "staging"
+        assert one["session"]["from"]
+    assert entries[-2]["arguments"] == {"command": "echo ********", "service": "api"}
+    everything = served.ssh(f"cat {TRAIL}")
+    assert not [name for name, value in served.secrets().items() if value in everything]
+    assert served.ssh(f"stat -c '%a %U' {TRAIL}").strip() == "600 root"
+
+
+def test_a_deploy_that_changes_nothing_writes_nothing_down(served: Environment) -> None:
+    before = trail(served)
+    assert "nothing to do" in served.deploy("1.1.0").succeeded().text
+    assert trail(served) == before
+
+
+def test_validate_finds_what_somebody_changed(served: Environment, tmp_path: Path) -> None:
+    names = tmp_path / "hosts"
+    names.write_text(f"{served.address} {DOMAIN}\n")
+    ask = ("playbooks/validate.yml", "-e", f"names_file={names}")
+    assert not CHANGES.keys() & findings(served.playbook(*ask))
+    names.write_text("192.0.2.9 elsewhere.example.com\n")
+    served.ssh("; ".join(do for do, _ in CHANGES.values()), check=False)
+    try:
+        found = findings(served.playbook(*ask))
+    finally:
+        served.ssh("; ".join(undo for _, undo in CHANGES.values()), check=False)
+        names.write_text(f"{served.address} {DOMAIN}\n")
+    assert CHANGES.keys() <= found
+    assert f"{DOMAIN} does not resolve" in found
+    assert not CHANGES.keys() & findings(served.playbook(*ask))
+
+
+def findings(run: Run) -> set[str]:
+    """The table of validate.yml. It fails exactly when something is in it, and names a way out of each."""
+    lines = [line.strip().strip('",').strip() for line in run.text.splitlines()]
+    rows = [re.split(r"\s{2,}", line) for line in lines]
+    start = next((n for n, row in enumerate(rows) if row[:2] == ["host", "about"]), len(rows))
+    table = [row for row in rows[start + 1 :] if len(row) == 3 and row[0] in (HOST, "-")]
+    remedies = [line for line in lines[start:] if line.startswith("Next: ")]
+    assert len(remedies) >= len(table)
+    assert (run.rc != 0) == bool(table), run.output
+    assert "1 of 1 hosts answered; their logs have" in run.text
+    return {row[2] for row in table}

@@ -20,6 +20,7 @@ UNCHECKED = "_any_"
 _HEADER = "# be_id be_name srv_id srv_name srv_addr"
 _SERVER_LINE = re.compile(r"^\s*server\s+(\S+)\s+(\[[^\]]+\]|[^\s:]+):(\d+)", re.MULTILINE)
 _BACKEND_LINE = re.compile(r"^backend\s+(\S+)\s*$", re.MULTILINE)
+NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _WORKER_LINE = re.compile(r"^(\d+)\s+worker\s", re.MULTILINE)
 
 
@@ -118,7 +119,11 @@ def parse_states(text: str) -> list[Row]:
     if len(lines) < 2 or lines[0].strip() != STATE_VERSION or not lines[1].startswith(_HEADER):
         raise BalancerError(f"HAProxy answered `show servers state` with something else: {text.strip()[:200]!r}")
     names = lines[1].removeprefix("#").split()
-    return [Row(dict(zip(names, line.split(), strict=False))) for line in lines[2:]]
+    rows = [Row(dict(zip(names, line.split(), strict=False))) for line in lines[2:]]
+    for row in rows:
+        if not NUMBER.fullmatch(row.fields.get("srv_admin_state", "")):
+            raise BalancerError(f"HAProxy answered `show servers state` with a row that is cut: {row.fields}")
+    return rows
 
 
 def format_states(rows: Iterable[Row], like: str) -> str:
@@ -167,25 +172,32 @@ def parse_servers(text: str, *, unchecked: bool = False) -> list[Server]:
     """The servers of `show stat`; `unchecked`: of the second backends. Raises BalancerError for anything else."""
     if not text.startswith("# pxname,"):
         raise BalancerError(f"HAProxy answered `show stat` with something else: {text.strip()[:200]!r}")
-    lines = csv.DictReader(text.removeprefix("# ").splitlines())
-    return [
-        Server(
-            app=line["pxname"].removeprefix(UNCHECKED),
-            host=line["svname"],
-            status=line["status"],
-            check=" ".join(filter(None, (line["check_status"], line["check_code"], line["last_chk"]))),
-            sessions=_number(line["scur"]),
-            requests=_number(line["req_tot"]) or _number(line["stot"]),
-            errors_5xx=_number(line["hrsp_5xx"]),
-            connection_errors=_number(line["econ"]),
-            response_errors=_number(line["eresp"]),
-            retries=_number(line["wretr"]),
-            redispatches=_number(line["wredis"]),
-            response_ms=_number(line["rtime"]),
-        )
-        for line in lines
-        if line["svname"] not in ("FRONTEND", "BACKEND") and line["pxname"].startswith(UNCHECKED) is unchecked
-    ]
+    try:
+        lines = list(csv.DictReader(text.removeprefix("# ").splitlines(), restval=""))
+        return [_server(line) for line in lines if _is_server(line, unchecked)]
+    except (csv.Error, KeyError) as error:
+        raise BalancerError(f"HAProxy answered `show stat` without what is needed: {error}") from error
+
+
+def _is_server(line: Mapping[str, str], unchecked: bool) -> bool:
+    return line["svname"] not in ("FRONTEND", "BACKEND") and line["pxname"].startswith(UNCHECKED) is unchecked
+
+
+def _server(line: Mapping[str, str]) -> Server:
+    return Server(
+        app=line["pxname"].removeprefix(UNCHECKED),
+        host=line["svname"],
+        status=line["status"],
+        check=" ".join(filter(None, (line["check_status"], line["check_code"], line["last_chk"]))),
+        sessions=_number(line["scur"]),
+        requests=_number(line["req_tot"]) or _number(line["stot"]),
+        errors_5xx=_number(line["hrsp_5xx"]),
+        connection_errors=_number(line["econ"]),
+        response_errors=_number(line["eresp"]),
+        retries=_number(line["wretr"]),
+        redispatches=_number(line["wredis"]),
+        response_ms=_number(line["rtime"]),
+    )
 
 
 def parse_workers(text: str) -> tuple[int, list[int]]:
@@ -208,7 +220,7 @@ def parse_reload(text: str) -> None:
 def parse_map(text: str) -> dict[str, str]:
     """Key → value of `show map <file>`, whose lines are `<reference> <key> <value>`."""
     rows = [line.split(None, 2) for line in text.splitlines() if line.startswith("0x")]
-    return {row[1]: row[2] if len(row) > 2 else "" for row in rows}
+    return {row[1]: row[2] if len(row) > 2 else "" for row in rows if len(row) > 1}
 
 
 def chosen(servers: Iterable[Server], host: str, apps: Iterable[str] = ()) -> list[Server]:
@@ -268,4 +280,4 @@ def judge(before: Mapping[str, Any], now: Mapping[str, Any], app: str, host: str
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text and text.lstrip("-").isdecimal() else 0
+    return int(text) if text and NUMBER.fullmatch(text) else 0

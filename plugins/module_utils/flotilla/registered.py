@@ -218,3 +218,19 @@ def came_to(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[Outco
     decided = End.FINISH in end(hostvars, plan).values()
     outcome = judge(hosts, plan["release"], moved=bool(sent), decided=decided, again=again)
     return outcome, hosts, migration(list(phases[0].values()))
+
+
+def heads(
+    hostvars: Mapping[str, Any], hosts: Iterable[str], names: Iterable[str], but: str = ""
+) -> dict[str, list[Any]]:
+    """The last entry of each host's trail, by what the host said last: number, hash, identity; for the others' trails.
+
+    names: of what the hosts registered.  but: the host that is told.
+    """
+    found: dict[str, list[Any]] = {}
+    for host in sorted(set(hosts) - {but}):
+        said_here = [hostvars[host].get(name) or {} for name in names]
+        told = [list(result["trail"]) for result in said_here if result.get("trail")]
+        if newest := max(told, key=lambda head: int(head[0]), default=None):
+            found[host] = newest
+    return found

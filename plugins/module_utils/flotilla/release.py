@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import retention
+from . import retention, trail
 from .admission import admit, describe, look_at_lock
 from .colour import ColourError
 from .compose_cli import ComposeError
@@ -26,6 +26,7 @@ from .resolve import ComposeFileError
 from .site import PhaseError, Site, candidate, now
 from .store import Release, Standing
 from .survey import survey
+from .trail import TrailError
 from .window import Window, WindowError
 
 RELEASE_ERRORS = (
@@ -36,6 +37,7 @@ RELEASE_ERRORS = (
     EngineError,
     JournalError,
     LeaseError,
+    TrailError,
     WindowError,
     OSError,
     ValueError,
@@ -172,8 +174,8 @@ class Rollout:
         if record and record.standing is Standing.PREPARED:
             site.store.mark(slot.release, Standing.REVERTED if journal.moved else Standing.REFUSED)
         site.save(journal.discard())
-        retention.write_history(site, journal, "reverted" if journal.moved else "refused", reason)
-        return self._ended(keep_lock, changed=True, release=slot.release, moved=journal.moved)
+        lost = retention.write_history(site, journal, "reverted" if journal.moved else "refused", reason)
+        return self._ended(keep_lock, changed=True, release=slot.release, moved=journal.moved, unrecorded=lost)
 
     def finish(self, *, keep_lock: bool = False) -> dict[str, Any]:
         """Drain and remove the old colour, mark the release proven, prune, and write the history."""
@@ -195,14 +197,20 @@ class Rollout:
         site.store.mark(slot.release, Standing.LIVE, proven=now())
         done = site.save(journal.promote())
         pruned = retention.prune(site, done, site.settings.keep_releases)
-        retention.write_history(site, journal, "deployed", "")
-        return self._ended(keep_lock, changed=True, release=slot.release, cut_connections=cut, pruned=pruned)
+        lost = retention.write_history(site, journal, "deployed", "")
+        return self._ended(
+            keep_lock, changed=True, release=slot.release, cut_connections=cut, pruned=pruned, unrecorded=lost
+        )
 
     def amend(self, outcome: str, reason: str) -> dict[str, Any]:
         """Add to the history what the fleet came to, where that is not what this host came to."""
         site = self.site
         line = {"when": now(), "who": site.run.actor, "run": site.run.lease.token[:8], "outcome": outcome}
         site.store.record({**line, "action": site.run.action, "reason": reason})
+        try:
+            site.leave(trail.Step.END, "", "", outcome, reason)
+        except TrailError as error:
+            return {"changed": True, "unrecorded": str(error)}
         return {"changed": True}
 
     def status(self) -> dict[str, Any]:
@@ -244,6 +252,9 @@ class Rollout:
         if journal.candidate and journal.candidate.release != release:
             what = f"release {journal.candidate.release} is {journal.phase} on {site.settings.host}"
             raise PhaseError(f"{what} and must be ended first: deploy again")
+        # What cannot be written down is not begun.
+        known = site.store.read(release)
+        site.leave(trail.Step.BEGIN, release, known.version if known else site.settings.version)
         return candidate(site.save(journal.begin(release, stop_first=stop_first)))
 
     def _prepared(self, slot: Slot, steps: Callable[[], Release]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from .problem import Problem
 from .resolve import ComposeFileError
 from .site import Site, candidate, now
 from .store import Release, Standing
+from .trail import Step, TrailError
 
 # What a release needs beside its images, which the pull itself would run out of.
 DISK_BYTES = 1024 * MIB
@@ -73,8 +74,11 @@ def keep_last_lines(site: Site, release: str, colour: ColourProject) -> None:
         write_atomic(directory / "last.log", colour.last_lines(200), mode=0o600)
 
 
-def write_history(site: Site, journal: Journal, outcome: str, reason: str) -> None:
-    """One line about the release in hand. `journal`: as it was before it came to its end."""
+def write_history(site: Site, journal: Journal, outcome: str, reason: str) -> str:
+    """One line about the release in hand, and an entry on the trail. `journal`: as it was before it came to its end.
+
+    Returns what kept the entry from being written: by now the traffic has moved, and that is no reason to fail.
+    """
     slot, run = candidate(journal), site.run
     record = site.store.read(slot.release)
     site.store.record(
@@ -93,3 +97,8 @@ def write_history(site: Site, journal: Journal, outcome: str, reason: str) -> No
             "seconds": round(time.time() - run.started, 1) if run.started else 0.0,
         }
     )
+    try:
+        site.leave(Step.END, slot.release, record.version if record else "", outcome, reason)
+    except TrailError as error:
+        return str(error)
+    return ""

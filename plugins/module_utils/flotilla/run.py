@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .lease import Lease, wanted
@@ -18,6 +18,7 @@ class Run:
     approved_by: who approved it, where the environment asks.
     superseded: tokens of runs that are known to be dead.  arguments: the inventories, as `-i a -i b`.
     started: seconds since the epoch.
+    by: who and from which commit, for the trail; see `who.py`.  heads: of other hosts' trails, as this run saw them.
     """
 
     lease: Lease
@@ -28,6 +29,8 @@ class Run:
     started: float = 0.0
     superseded: tuple[str, ...] = ()
     arguments: str = ""
+    by: Mapping[str, Any] = field(default_factory=dict)
+    heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def again(self) -> bool:
@@ -47,4 +50,6 @@ def parse_run(params: Mapping[str, Any]) -> Run:
         started=float(run.get("started", 0.0)),
         superseded=tuple(params.get("superseded") or ()),
         arguments=str(run.get("arguments", "")),
+        by=dict(run.get("by") or {}),
+        heads=dict(params.get("heads") or {}),
     )

@@ -18,10 +18,12 @@ from .edge import Edge
 from .engine import Engine
 from .journal import Journal, Slot, load, save
 from .lease import LeaseFile
+from .record import entry
 from .resolve import EDGE_NETWORK
 from .run import Run
 from .settings import Settings
 from .store import Release, Store
+from .trail import FILE, Step, Trail
 
 RUNTIME = Path("/run/flotilla")
 
@@ -50,6 +52,19 @@ class Site:
     def hold(self) -> None:
         """Go on only while the environment's lease is this run's; raises `LeaseError`."""
         self.lease.hold(self.run.lease.token, self.run.lease_seconds)
+
+    @property
+    def trail(self) -> Trail:
+        """Who did what on this host."""
+        return Trail(self.settings.root / "flotilla" / FILE.name)
+
+    def leave(self, step: Step, release: str, version: str, outcome: str = "", reason: str = "") -> None:
+        """Leave an entry on the trail; raises `TrailError`."""
+        run, settings = self.run, self.settings
+        who = {"token": run.lease.token, "by": run.by}
+        what = {"app": settings.name, "release": release, "version": version, "reason": reason}
+        by_whom = {"approved_by": run.approved_by, "heads": dict(run.heads)}
+        self.trail.append(entry(who, run.action, settings.host, step, outcome, **what, **by_whom))
 
     @property
     def store(self) -> Store:

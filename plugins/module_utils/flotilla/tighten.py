@@ -70,6 +70,7 @@ def accounts(passwd: str, shadow: str) -> list[Account]:
     return [
         Account(name=name, uid=int(uid), home=home, shell=shell, password=passwords.get(name, "*"))
         for name, _, uid, _, _, home, shell in _fields(passwd, 7)
+        if re.fullmatch("[0-9]{1,10}", uid)
     ]
 
 

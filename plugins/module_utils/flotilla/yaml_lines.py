@@ -38,6 +38,8 @@ def read_documents(text: str) -> list[Document]:
                 document = Document()
                 document.data = _read(node, "", document, {})
                 documents.append(document)
+    except RecursionError as error:
+        raise YamlError("it is nested too deeply", None) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         message = str(getattr(error, "problem", None) or error).splitlines()[0]

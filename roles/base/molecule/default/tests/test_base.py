@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import paramiko
 import pytest
@@ -90,3 +93,81 @@ def test_the_deploy_user_has_no_password_and_no_other_key(host: Host) -> None:
 def test_the_sudoers_as_a_whole_are_valid(host: Host) -> None:
     assert host.run("visudo --check").rc == 0
     assert oct(host.file("/etc/sudoers.d/60-flotilla").mode) == "0o440"
+
+
+# -- the read-only account ---------------------------------------------------------------------------
+
+OBSERVE = "/usr/local/sbin/flotilla-observe"
+KEYS = "/var/lib/flotilla/observer/.ssh/authorized_keys"
+
+
+def observer(*words: str) -> subprocess.CompletedProcess[str]:
+    """A new connection as the read-only account, with its own key."""
+    scenario = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+    config = ["-F", str(scenario / "lab/ssh_config"), "-o", "BatchMode=yes", "-o", "ControlPath=none"]
+    identity = ["-o", "IdentitiesOnly=yes", "-i", str(scenario / "observer"), "-l", "observer"]
+    command = ["ssh", *config, *identity, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+
+
+def test_the_observer_may_look(host: Host) -> None:
+    host.check_output("mkdir -p /opt/shop /opt/flotilla; chmod 700 /opt/shop")
+    entry = '{"time": "T", "verb": "exec", "by": {"operator": "ada@laptop", "commit": "c0ffee"}}'
+    host.check_output(f"echo '{{}}' > /opt/shop/state.json; umask 077; echo '{entry}' > /opt/flotilla/trail.jsonl")
+    assert observer("droplet", "status").stdout == "shop: nothing serves\n"
+    assert observer("droplet", "who").stdout == "T  exec  by ada@laptop (c0ffee)\n"
+    assert "history [<app>]" in observer("droplet").stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "id",
+        "cat /etc/shadow",
+        "sudo -n id",
+        "status; id",
+        "sh",
+        "logs ../../etc",
+        "history --help",
+        "scp -f /etc/shadow",
+    ],
+)
+def test_the_observer_may_do_nothing_else(command: str) -> None:
+    done = observer("droplet", command)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("refused: ")
+
+
+@pytest.mark.parametrize("way", [["-W", "localhost:22"], ["-s"]], ids=["forwarding", "sftp"])
+def test_the_observer_gets_no_other_way_in(way: list[str]) -> None:
+    done = observer(*way, "droplet", *(["sftp"] if way == ["-s"] else []))
+    assert done.returncode != 0
+    assert "SSH-2.0" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "cat /etc/shadow",
+        "cat /opt/flotilla/trail.jsonl",
+        "ls /opt/shop",
+        f"sh -c 'echo key >> {KEYS}'",
+        f"sh -c 'mv {KEYS} /tmp'",
+        "sudo -n id",
+        "sudo -n cat /etc/shadow",
+        f"sudo -n {OBSERVE} status",
+        f"sudo -n PYTHONPATH=/tmp {OBSERVE}",
+        f"sudo -n -u deploy {OBSERVE}",
+        f"sh -c 'echo x >> {OBSERVE}'",
+    ],
+)
+def test_a_way_out_of_the_forced_command_would_lead_nowhere(host: Host, attempt: str) -> None:
+    """What that account could do if somebody got a shell of it."""
+    assert host.check_output(f"runuser -u observer -- sudo -n {OBSERVE}").startswith("status ")
+    assert host.run(f"cd /; runuser -u observer -- {attempt}").rc != 0
+
+
+def test_nobody_but_the_deploy_user_becomes_root_without_a_password(host: Host) -> None:
+    rules = host.check_output("grep -rhE '^[^#]*NOPASSWD' /etc/sudoers /etc/sudoers.d").splitlines()
+    assert sorted(rules) == ["deploy ALL=(ALL:ALL) NOPASSWD: ALL", f'observer ALL=(root) NOPASSWD: {OBSERVE} ""']
