@@ -9,7 +9,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from flotilla.checked import to_provision, unreachable
+from flotilla.checked import first_contact, to_provision, unreachable
 from flotilla.registered import (
     at_rest,
     drained,
@@ -92,6 +92,7 @@ class FilterModule:
             "flotilla_targets": list_of_targets,
             "flotilla_batches": batches,
             "flotilla_without": without,
+            "flotilla_first_contact": first_contact,
             "flotilla_unreachable": unreachable,
             "flotilla_to_provision": to_provision,
             "flotilla_names": names,

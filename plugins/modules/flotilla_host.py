@@ -301,6 +301,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     facts.step_back()
+    facts.write_for_others()
     matches = bool(module.params["stamp"]) and read_stamp(STAMP) == module.params["stamp"]
     if module.params["state"] == "stamped":
         if not matches and not module.check_mode:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.flotilla.host import write_for_others
 from ansible.module_utils.flotilla.lease import Lease, LeaseError, LeaseFile, wanted
 from ansible.module_utils.flotilla.record import entry, leave
 from ansible.module_utils.flotilla.trail import Step, Trail
@@ -82,6 +83,7 @@ def main() -> None:
         required_if=[("state", "taken", ["run"]), ("state", "released", ["run"])],
         supports_check_mode=True,
     )
+    write_for_others()
     params = module.params
     arguments = (params["run"] or {}).get("arguments", "")
     file = LeaseFile(LOCK, GUARD, params["host"], f"ansible-playbook playbooks/unlock.yml {arguments}".strip())

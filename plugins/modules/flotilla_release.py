@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flotilla.admission import difference
 from ansible.module_utils.flotilla.engine import Engine
 from ansible.module_utils.flotilla.fleet import Step
-from ansible.module_utils.flotilla.host import step_back
+from ansible.module_utils.flotilla.host import step_back, write_for_others
 from ansible.module_utils.flotilla.release import RELEASE_ERRORS, Rollout
 from ansible.module_utils.flotilla.run import parse_run
 from ansible.module_utils.flotilla.settings import parse
@@ -306,6 +306,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     step_back()
+    write_for_others()
     params = module.params
     phase, began = params["phase"], time.monotonic()
     about = {"phase": phase, "purpose": params["purpose"]}

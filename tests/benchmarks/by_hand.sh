@@ -13,7 +13,7 @@ config=$1 host=$2 files=$3 release=$4
 control=$(mktemp --directory)
 trap 'rm -rf "$control"' EXIT
 # The second call finds the connection of the first; the master ends by itself.
-ssh=(ssh -F "$config" -o BatchMode=yes -o ControlMaster=auto -o ControlPath="$control/%C" -o ControlPersist=5s)
+ssh=(ssh -F "$config" -l root -o BatchMode=yes -o ControlMaster=auto -o ControlPath="$control/%C" -o ControlPersist=5s)
 
 "${ssh[@]}" "$host" tar --extract --gzip --same-owner --directory=/ < "$files"
 
@@ -36,7 +36,8 @@ install_packages() {
     apt-get install --quiet --yes --no-install-recommends \
         ca-certificates python3-apt sudo systemd-timesyncd tzdata unattended-upgrades \
         docker.io docker-cli docker-compose iptables apparmor \
-        logrotate nftables openssl
+        logrotate nftables openssl \
+        apt-listchanges debsums libpam-passwdqc libpam-tmpdir needrestart openssh-client openssh-server
 }
 
 prepare_host() {
@@ -60,6 +61,26 @@ prepare_host() {
         systemctl restart systemd-timesyncd
         sysctl --load /etc/sysctl.d/60-flotilla.conf
     fi
+}
+
+harden_host() {
+    sed --in-place --regexp-extended \
+        -e 's/^#?PASS_MAX_DAYS\s.*/PASS_MAX_DAYS\t60/' -e 's/^#?PASS_MIN_DAYS\s.*/PASS_MIN_DAYS\t7/' \
+        -e 's/^#?UMASK\s.*/UMASK\t\t027/' -e 's/^#?HOME_MODE\s.*/HOME_MODE\t0700/' /etc/login.defs
+    sed --in-place 's/^\(auth.*pam_unix\.so.*\) nullok/\1/' /etc/pam.d/common-auth
+    sed --in-place 's/^# *\(auth *required *pam_wheel\.so\)$/\1 group=sudo/' /etc/pam.d/su
+    sed --in-place 's/^CRON_CHECK=.*/CRON_CHECK=weekly/' /etc/default/debsums
+    awk '$5 >= 3071' /etc/ssh/moduli > /etc/ssh/moduli.safe
+    mv /etc/ssh/moduli.safe /etc/ssh/moduli
+    echo 'tmpfs /dev/shm tmpfs rw,nosuid,nodev,noexec 0 0' >> /etc/fstab
+    passwd --quiet --lock root
+    chmod 0700 /etc/cron.* /root /home/deploy
+    chmod 0600 /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*
+    systemctl daemon-reload
+    systemctl --quiet enable flotilla-ssh-undo.service
+    # Who runs this looks after not being locked out: the connection stays open until the deploy user has logged in.
+    sshd -t
+    systemctl reload ssh
 }
 
 start_engine() {
@@ -140,6 +161,7 @@ start_app() {
 main() {
     install_packages
     prepare_host "$1"
+    harden_host
     start_engine
     start_firewall
     pull_images
@@ -152,3 +174,6 @@ main() {
 # Nothing reads this script as its own input.
 main "$@" < /dev/null
 DROPLET
+
+# The deploy user gets in, and the connection from before is still there if it does not.
+ssh -F "$config" -l deploy -o BatchMode=yes -o ControlPath=none "$host" sudo -n true

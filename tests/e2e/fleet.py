@@ -31,6 +31,8 @@ DOMAIN = "staging.example.com"
 APP = "notes"
 PLAYBOOK_SECONDS = 600.0
 STEADY_ANSWERS = 10
+# What ssh itself ends with when it does not get in.
+SSH_FAILED = 255
 COLOURS = ("blue", "green")
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
@@ -288,13 +290,23 @@ class Environment:
 
     # -- the droplet ----------------------------------------------------------------------------
 
-    def ssh_command(self, command: str) -> list[str]:
-        return ["ssh", "-F", str(self.directory / "ssh_config"), "-o", "BatchMode=yes", self.host, command]
+    def ssh_command(self, command: str, *options: str) -> list[str]:
+        """A shell command as root on the droplet, by whom the inventory names and with sudo where that is not root."""
+        login = ["ssh", "-F", str(self.directory / "ssh_config"), "-o", "BatchMode=yes", *options, self.host]
+        return [*login, f'[ "$(id -u)" = 0 ] || sudo=sudo; exec $sudo bash -c {shlex.quote(command)}']
 
     def ssh(self, command: str, *, given: str = "", check: bool = True) -> str:
         """What a shell command on the droplet prints; `given` is its standard input."""
-        done = subprocess.run(
-            self.ssh_command(command),
+        done = self._ssh(command, given)
+        if done.returncode == SSH_FAILED and "Permission denied (publickey" in done.stderr:
+            # A bare droplet knows root only.
+            done = self._ssh(command, given, "-l", "root")
+        assert done.returncode == 0 or not check, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _ssh(self, command: str, given: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.ssh_command(command, *options),
             input=given,
             capture_output=True,
             text=True,
@@ -302,8 +314,6 @@ class Environment:
             check=False,
             timeout=120,
         )
-        assert done.returncode == 0 or not check, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-        return done.stdout
 
     def python(self, code: str, *arguments: str) -> str:
         """What a Python program on the droplet prints."""

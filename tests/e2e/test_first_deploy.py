@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import DOMAIN, HOST, ROOT, Environment, Lab, Run
+from tests.e2e.fleet import DOMAIN, HOST, ROOT, SSH_FAILED, Environment, Lab, Run
 from tests.e2e.watching import Seen, arguments_seen, files_with, names_in
 
 LAB = Lab(versions=("1.0.0",))
@@ -42,7 +42,7 @@ def bare(staging: Environment) -> Environment:
 
 @pytest.fixture(scope="module")
 def first(bare: Environment) -> FirstDeploy:
-    with arguments_seen(bare) as seen:
+    with arguments_seen(bare, "-l", "root") as seen:
         run = bare.deploy(None, None, "-vvv", "--diff")
     secrets = bare.secrets()
     # As Docker keeps a login.
@@ -54,6 +54,17 @@ def test_a_first_deploy_can_be_rehearsed(bare: Environment) -> None:
     rehearsal = bare.deploy(None, None, "--check").succeeded()
     assert rehearsal.recap[HOST].changed > 0
     assert bare.ssh("command -v docker || true; ls /opt") == "", "a rehearsal touched the droplet"
+
+
+def test_root_made_the_first_contact_and_is_out_now(first: FirstDeploy, staging: Environment) -> None:
+    """The inventory says `deploy`, whom a bare droplet does not know."""
+    assert "Choose the hosts that know root only" in first.run.output
+    login = ["ssh", "-F", str(staging.directory / "ssh_config"), "-o", "BatchMode=yes", HOST]
+    root = subprocess.run([*login[:1], "-l", "root", *login[1:], "true"], capture_output=True, text=True, check=False)
+    assert root.returncode == SSH_FAILED
+    assert "Permission denied (publickey)" in root.stderr
+    deploy = subprocess.run([*login, "id -un; sudo -n id -un"], capture_output=True, text=True, check=True)
+    assert deploy.stdout.split() == ["deploy", "root"]
 
 
 def test_a_page_is_served_over_https(first: FirstDeploy, staging: Environment) -> None:

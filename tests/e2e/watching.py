@@ -62,11 +62,14 @@ class Seen:
 
 
 @contextmanager
-def arguments_seen(environment: Environment) -> Iterator[Seen]:
-    """Sample the arguments of all processes on the droplet and on this machine while the block runs."""
+def arguments_seen(environment: Environment, *options: str) -> Iterator[Seen]:
+    """Sample the arguments of all processes on the droplet and on this machine while the block runs.
+
+    options: of ssh, such as another account.
+    """
     seen = Seen()
     # The program is an argument: the end of standard input ends the sampling.
-    remote = environment.ssh_command(shlex.join(["python3", "-c", SAMPLER]))
+    remote = environment.ssh_command(shlex.join(["python3", "-c", SAMPLER]), *options)
     with _sampler(remote, seen.droplet), _sampler([sys.executable, "-c", SAMPLER], seen.controller):
         yield seen
 

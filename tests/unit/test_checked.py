@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flotilla.checked import to_provision, unreachable
+from flotilla.checked import first_contact, to_provision, unreachable
 
 GROUPS = {"app": ["app-1", "app-2"], "loadbalancer": ["lb-1"], "postgres": ["db-1"]}
 HOSTS = ["app-1", "app-2", "lb-1", "db-1"]
@@ -48,3 +48,37 @@ def test_hosts_that_do_not_answer_are_named_with_their_address() -> None:
     hosts = answered()
     hosts["db-1"] = {"ansible_host": "192.0.2.9", "preflight_host": {"unreachable": True, "msg": "no route\n"}}
     assert unreachable(HOSTS, hosts) == ["db-1: ansible_host: 192.0.2.9 cannot be reached: no route"]
+
+
+def refused(why: str, **variables: str) -> dict[str, Any]:
+    """A host that did not answer, among others that did."""
+    return answered() | {"db-1": {"preflight_host": {"unreachable": True, "msg": why}, **variables}}
+
+
+@pytest.mark.parametrize(
+    ("why", "account", "expected"),
+    [
+        ("deploy@192.0.2.9: Permission denied (publickey).", "deploy", ["db-1"]),
+        ("deploy@192.0.2.9: Permission denied (publickey,password).", "deploy", ["db-1"]),
+        # Somebody else's account is not ours to make: root's word would not help it.
+        ("admin@192.0.2.9: Permission denied (publickey).", "admin", []),
+        ("root@192.0.2.9: Permission denied (publickey).", "root", []),
+        ("connect to host 192.0.2.9 port 22: No route to host", "deploy", []),
+        ("Host key verification failed.", "deploy", []),
+    ],
+)
+def test_a_host_that_refuses_the_deploy_user_may_be_bare(why: str, account: str, expected: list[str]) -> None:
+    assert first_contact(HOSTS, refused(why, ansible_user=account), "deploy") == expected
+
+
+def test_a_host_that_refuses_root_too_says_so() -> None:
+    hosts = refused("root@192.0.2.9: Permission denied (publickey).", preflight_account="deploy")
+    (said,) = unreachable(HOSTS, hosts)
+    assert said.startswith("db-1: ansible_host: db-1 cannot be reached: root@192.0.2.9: Permission denied")
+    assert said.endswith("(nor could deploy log in)")
+
+
+def test_a_host_whose_deploy_user_is_lost_is_provisioned_again() -> None:
+    hosts = answered()
+    hosts["db-1"]["preflight_account"] = "deploy"
+    assert [one["host"] for one in to_provision(HOSTS, hosts)] == ["db-1"]

@@ -242,3 +242,8 @@ def _read(path: Path) -> str:
 def step_back() -> None:
     """Let what serves have the processor before this process, so that a deploy on a small host slows no request."""
     os.nice(NICENESS)
+
+
+def write_for_others() -> None:
+    """Let what is made with a mode have that mode: a hardened host's umask hides it, from containers too."""
+    os.umask(0o022)
