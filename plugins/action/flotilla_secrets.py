@@ -20,7 +20,7 @@ from flotilla.vault import (
     VaultError,
     check_password,
     locate,
-    new_secret,
+    new_value,
     open_vault,
     passwords,
     plain_value,
@@ -89,7 +89,7 @@ class ActionModule(ActionBase):
                 write_password(vault.password)
             check_password(vault, ROOT)
             password = open_vault(vault, ROOT)[1] if vault.file.exists() else passwords(vault)[0]
-            write_vault(vault, values | {name: new_secret() for name in missing} | given, password)
+            write_vault(vault, values | {name: new_value(name) for name in missing} | given, password)
         return _result(
             vault,
             changed=changed,

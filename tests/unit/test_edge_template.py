@@ -190,3 +190,22 @@ def test_the_firewall_writes_down_no_headers_and_bodies(mode: str, engine: str) 
 def test_an_edge_without_apps_still_refuses() -> None:
     config = edge(nginx_apps=[])
     assert len(servers(config, "8443 ssl")) == 1
+
+
+def test_challenges_are_answered_over_http_and_the_rest_redirects() -> None:
+    config = edge(nginx_acme_thumbprint="thumb_print-1", __nginx_certificate_directory="acme/current")
+    plain = next(one for one in servers(config, "8080") if "notes.example.com" in one.values("server_name")[0])
+    assert plain.values("return") == []
+    answered = plain.find('location ~ "^/\\.well-known/acme-challenge/(?<acme_token>[A-Za-z0-9_-]{1,128})$"')
+    assert answered.values("return") == ['200 "$acme_token.thumb_print-1"']
+    assert plain.find("location /").values("return") == ["308 https://$host$request_uri"]
+
+
+def test_a_certificate_by_acme_is_read_at_each_handshake() -> None:
+    config = edge(nginx_acme_thumbprint="x", __nginx_certificate_directory="acme/current")
+    server = https(config, "notes.example.com")
+    assert server.values("ssl_certificate") == ["$acme_certificate/tls.crt"]
+    assert server.values("ssl_certificate_key") == ["$acme_certificate/tls.key"]
+    assert config.find("map $ssl_server_name $acme_certificate").lines == ["default /etc/flotilla/certs/acme/current"]
+    given = edge(nginx_acme_thumbprint="x", __nginx_certificate_directory="0123")
+    assert https(given, "notes.example.com").values("ssl_certificate") == ["/etc/flotilla/certs/0123/tls.crt"]

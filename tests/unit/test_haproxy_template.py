@@ -338,3 +338,12 @@ def test_what_could_break_out_is_refused() -> None:
         text(haproxy_apps=[{**NOTES, "readiness_path": "/ready\n    server evil 192.0.2.66:443"}])
     with pytest.raises(AnsibleError, match=r"haproxy_servers\[app-1\]\.address"):
         text(haproxy_servers=[{**SERVERS[0], "address": "10.2.0.11:443 backup"}])
+
+
+def test_challenges_are_answered_over_http_before_the_redirect() -> None:
+    lines = balancer(haproxy_acme_thumbprint="thumb_print-1")["frontend _http"]
+    (number,) = [index for index, line in enumerate(lines) if "acme-challenge" in line]
+    assert 'lf-string "%[path,field(4,/)].thumb_print-1"' in lines[number]
+    assert lines[number].endswith("{ path -m reg ^/\\.well-known/acme-challenge/[A-Za-z0-9_-]{1,128}$ }")
+    assert lines[number + 1].startswith("http-request redirect")
+    assert "acme" not in text()

@@ -84,7 +84,7 @@ def test_equal_values_give_equal_stamps_and_the_key_matters(value: Any) -> None:
 def test_roles_follow_the_groups() -> None:
     assert roles.roles_of(["app", "postgres", "mine"]) == [
         *("base", "docker", "firewall"),
-        *("nginx", "app", "postgres"),
+        *("nginx", "acme", "app", "postgres"),
     ]
     assert roles.roles_of([]) == ["base", "docker", "firewall"]
 

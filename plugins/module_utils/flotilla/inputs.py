@@ -10,7 +10,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
-from . import exposure
+from . import acme, exposure
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_one, with_defaults
 from .hooks import hook_problems
@@ -103,6 +103,7 @@ class Check:
         yield from wrong
         if not any(problem.variable.startswith("firewall_") for problem in wrong):
             yield from self._firewall()
+        yield from self._public_certificates(secrets)
 
     def _firewall(self) -> Iterator[Problem]:
         """The firewall's variables of each host, whose types are right."""
@@ -131,6 +132,21 @@ class Check:
                         yield Problem(
                             self.sources.last, name, what, f"add it to group_vars; see roles/{role}/README.md"
                         )
+
+    def _public_certificates(self, command: str) -> Iterator[Problem]:
+        """What stands in the way of certificates by ACME. What cannot be worked out was reported with the types."""
+        for host in self.hosts:
+            try:
+                if not acme.wanted(host, self.hostvars[host], self.groups):
+                    continue
+                apps = self._readable(self.hostvars[host].get("apps")) or []
+                apps = [app for app in apps if isinstance(app, Mapping)]
+                yield from acme.problems(self.hostvars[host], apps, self._acme_place, command)
+            except AnsibleError:
+                continue
+
+    def _acme_place(self, name: str) -> str:
+        return self._place(name) if name == "domains" else self.sources.place(name)
 
     def _type_error(self, host: str, name: str, spec: Mapping[str, Any]) -> str:
         try:

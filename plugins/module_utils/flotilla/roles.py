@@ -11,10 +11,10 @@ import yaml
 
 EVERYWHERE = ("base", "docker", "firewall")
 OF_GROUP = {
-    "app": ("nginx", "app"),
+    "app": ("nginx", "acme", "app"),
     "postgres": ("postgres",),
     "redis": ("redis",),
-    "loadbalancer": ("haproxy",),
+    "loadbalancer": ("haproxy", "acme"),
 }
 # Variables of roles that the playbooks fill in; an inventory need not have them.
 HANDED_OVER = frozenset(

@@ -17,12 +17,16 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret, get_file_vault_secret
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 VAULT = "vault.yml"
 BESIDE = ".vault-password"
 SECRET_LENGTH = 32
 # Not random text: a list of {certificate, key}, which the role pki makes.
 AUTHORITIES = "vault_pki_authorities"
+# Nor these: private keys.
+KEYS = frozenset({"vault_acme_account_key", "vault_acme_certificate_key"})
 REFERENCE = re.compile(r"\bvault_[a-z0-9_]+\b")
 
 
@@ -202,6 +206,17 @@ def new_secret() -> str:
     """32 letters and digits (190 bits): safe in a URL, a shell, an env file, and for Postgres and Redis."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     return "".join(secrets.choice(alphabet) for _ in range(SECRET_LENGTH))
+
+
+def new_key() -> str:
+    """A private key of the curve P-256, PKCS #8 in PEM."""
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(*pem).decode()
+
+
+def new_value(name: str) -> str:
+    """What a secret of this name gets that nobody gave a value."""
+    return new_key() if name in KEYS else new_secret()
 
 
 def plain_value(value: Any) -> Any:

@@ -1,0 +1,203 @@
+"""The ACME server as the tests command it, and a host whose certificate comes from there."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import testinfra
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from testinfra.host import Host
+
+EPHEMERAL = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
+DIRECTORY = "/opt/flotilla/acme"
+SOON = "/run/systemd/system/flotilla-acme.timer.d"
+
+
+def droplet(name: str) -> Host:
+    """A host of the scenario."""
+    return testinfra.get_host(f"paramiko://{name}", ssh_config=str(EPHEMERAL / "lab/ssh_config"))
+
+
+def address_of(host: Host) -> str:
+    return str(host.check_output("echo $SSH_CONNECTION").split()[2])
+
+
+def until(what: str, found: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first answer that is something. Fails after so many seconds."""
+    end = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.5)
+    return answer
+
+
+@dataclass(frozen=True)
+class Server:
+    """pebble. A start makes it a new one: it forgets accounts, and signs with another authority."""
+
+    host: Host
+    address: str
+
+    def root(self) -> str:
+        """Who signs, in PEM."""
+        context = ssl._create_unverified_context()
+        with urllib.request.urlopen(f"https://{self.address}:15000/roots/0", context=context, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def start(self, **faults: int) -> None:
+        """Begin anew, with these of its environment variables."""
+        lines = "".join(f"{name}={value}\\n" for name, value in {"PEBBLE_VA_NOSLEEP": 1, **faults}.items())
+        self.host.run_expect([0], f"printf '{lines}' > /opt/pebble/faults && systemctl restart pebble.service")
+        until("the ACME server answers", self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.root())
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        self.host.run_expect([0], "systemctl stop pebble.service")
+
+    def issued(self) -> int:
+        """How many certificates it has signed since its start."""
+        since = self.host.check_output("systemctl show -P ActiveEnterTimestamp pebble.service")
+        log = self.host.check_output(f"journalctl --unit pebble.service --since '{since}' --output cat")
+        return log.count("Issued certificate serial")
+
+
+@dataclass
+class Edge:
+    """A host whose edge is `stack`, nginx or haproxy."""
+
+    host: Host
+    stack: str
+    owner: int
+    name: str
+    address: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.address = address_of(self.host)
+
+    def connect(self, root: str = "", name: str = "", seconds: float = 10) -> ssl.SSLSocket:
+        """A connection for a name. With `root`, what is served must be signed by it and for the name."""
+        context = ssl.create_default_context(cadata=root) if root else ssl._create_unverified_context()
+        raw = socket.create_connection((self.address, 443), timeout=seconds)
+        return context.wrap_socket(raw, server_hostname=name or self.name)
+
+    def serves(self, root: str = "", name: str = "") -> str:
+        """SHA-256 of the certificate that is served."""
+        with self.connect(root, name) as connection:
+            return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+
+    def asks(self, path: str, name: str = "") -> tuple[int, str]:
+        """The answer on port 80."""
+        connection = http.client.HTTPConnection(self.address, 80, timeout=10)
+        connection.request("GET", path, headers={"Host": name or self.name})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.host.check_output("flotilla-acme status"))
+        return found
+
+    def renew(self) -> Any:
+        return self.host.run("timeout 2400 flotilla-acme renew")
+
+    def age(self, days_left: float) -> str:
+        """Have it serve a certificate of 90 days with so many left. Its SHA-256."""
+        key = serialization.load_pem_private_key(self.host.file(f"{DIRECTORY}/certificate.key").content, None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        end = datetime.now(UTC) + timedelta(days=days_left)
+        names = [x509.DNSName(name) for name in self.status()["names"]]
+        found = (
+            x509.CertificateBuilder(x509.Name([]), x509.Name([]), key.public_key(), x509.random_serial_number())
+            .not_valid_before(end - timedelta(days=90))
+            .not_valid_after(end)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        text = found.public_bytes(serialization.Encoding.PEM).decode()
+        certs = f"/opt/flotilla/{self.stack}/certs/acme"
+        self.host.run_expect(
+            [0],
+            f"mkdir -p {certs}/aged && printf '%s' '{text}' > {certs}/aged/tls.crt && "
+            f"cp {DIRECTORY}/certificate.key {certs}/aged/tls.key && chown {self.owner}:0 {certs}/aged/tls.* && "
+            f"chmod 400 {certs}/aged/tls.* && ln -sfn aged {certs}/current",
+        )
+        if self.stack == "haproxy":
+            self.host.run_expect([0], "docker kill --signal USR2 haproxy-haproxy-1")
+        wanted = found.fingerprint(hashes.SHA256()).hex()
+        until("the aged certificate serves", lambda: self.serves() == wanted)
+        return wanted
+
+    @contextmanager
+    def timer_soon(self) -> Iterator[None]:
+        """The timer as it is installed, but for its moment: now."""
+        drop = "[Timer]\\nOnCalendar=\\nOnActiveSec=1\\nRandomizedDelaySec=0\\nAccuracySec=100ms\\n"
+        restart = "systemctl daemon-reload && systemctl restart flotilla-acme.timer"
+        self.host.run_expect([0], f"mkdir -p {SOON} && printf '{drop}' > {SOON}/test.conf && {restart}")
+        try:
+            yield
+        finally:
+            self.host.run_expect([0], f"rm -r {SOON} && {restart}")
+
+
+class Visitors:
+    """One with a connection for each request, and one with a connection for all. `failures` says what went wrong."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.failures: list[str] = []
+        self.requests = 0
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._visit, args=(kept,)) for kept in (False, True)]
+
+    def __enter__(self) -> Visitors:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _visit(self, kept: bool) -> None:
+        connection: http.client.HTTPConnection | None = None
+        while not self._end.wait(0.05):
+            try:
+                if connection is None:
+                    connection = http.client.HTTPConnection(self.edge.name, timeout=10)
+                    connection.sock = self.edge.connect()
+                connection.request("GET", "/")
+                answer = connection.getresponse()
+                answer.read()
+                # Behind the edge there is no app: its own page is the answer.
+                if answer.status != 503:
+                    self.failures.append(f"status {answer.status}")
+                self.requests += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection = None
+            if not kept and connection is not None:
+                connection.close()
+                connection = None
+        if connection is not None:
+            connection.close()
