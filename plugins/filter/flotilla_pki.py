@@ -27,6 +27,7 @@ from flotilla.pki.certificates import (
     reasons,
 )
 from flotilla.pki.host import AUTHORITIES, CERTIFICATE, CHAIN, CURRENT, KEY
+from flotilla.pki.services import certificates_of, serves_balancers, trusted_about_edges
 from flotilla.problem import Problem, report
 
 DOCUMENTATION = r"""
@@ -41,6 +42,10 @@ description:
   - C(flotilla_pki_files) are the files of new certificates for C(flotilla_files).
   - C(flotilla_pki_issued) and C(flotilla_pki_status) say what there is, for playbooks.
   - C(flotilla_pki_bundle) is the PEM text of all authorities that are trusted.
+  - C(flotilla_pki_certificates) are the certificates that a host gets by what it does, from its variables.
+  - C(flotilla_pki_serves_balancers) says whether an edge's clients are the environment's balancers, from its variables.
+  - C(flotilla_pki_of_edges) are the authorities, as PEM texts, that balancers verify edges with; none where every edge
+    was given a certificate.
 positional: _input
 options:
   _input:
@@ -214,9 +219,13 @@ def flotilla_pki_status(plan: Entries, found: Mapping[str, Any], authorities: En
 
 
 def flotilla_pki_bundle(authorities: Entries) -> str:
-    """The PEM text of all authorities that are trusted."""
+    """The PEM text of all authorities that are trusted, the oldest first, whoever signs.
+
+    So an app that has it needs no new release when another of them begins to sign.
+    """
     try:
-        return bundle([Authority.of(entry) for entry in authorities])
+        trusted = [Authority.of(entry) for entry in authorities]
+        return bundle(sorted(trusted, key=lambda one: (one.certificate.not_valid_before_utc, one.pem)))
     except ValueError:
         raise AnsibleFilterError("pki_authorities: one of them has not exactly one certificate in PEM") from None
 
@@ -246,12 +255,15 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., object]]:
         return {
             "flotilla_pki_bundle": flotilla_pki_bundle,
+            "flotilla_pki_certificates": certificates_of,
+            "flotilla_pki_of_edges": trusted_about_edges,
             "flotilla_pki_files": flotilla_pki_files,
             "flotilla_pki_issued": flotilla_pki_issued,
             "flotilla_pki_places": flotilla_pki_places,
             "flotilla_pki_plan": flotilla_pki_plan,
             "flotilla_pki_problems": flotilla_pki_problems,
             "flotilla_pki_request_problems": flotilla_pki_request_problems,
+            "flotilla_pki_serves_balancers": serves_balancers,
             "flotilla_pki_status": flotilla_pki_status,
             "flotilla_pki_too_short": flotilla_pki_too_short,
         }

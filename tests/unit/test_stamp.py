@@ -82,8 +82,8 @@ def test_equal_values_give_equal_stamps_and_the_key_matters(value: Any) -> None:
 
 
 def test_roles_follow_the_groups() -> None:
-    assert roles.roles_of(["app", "postgres", "mine"]) == ["base", "docker", "nginx", "app", "postgres"]
-    assert roles.roles_of([]) == ["base", "docker"]
+    assert roles.roles_of(["app", "postgres", "mine"]) == ["base", "docker", "pki", "nginx", "app", "postgres"]
+    assert roles.roles_of([]) == ["base", "docker", "pki"]
 
 
 def test_the_roles_variables_are_read_from_their_argument_specs() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-EVERYWHERE = ("base", "docker")
+EVERYWHERE = ("base", "docker", "pki")
 OF_GROUP = {
     "app": ("nginx", "app"),
     "postgres": ("postgres",),
@@ -18,7 +18,18 @@ OF_GROUP = {
 }
 # Variables of roles that the playbooks fill in; an inventory need not have them.
 HANDED_OVER = frozenset(
-    {"nginx_apps", "postgres_networks", "redis_networks", "haproxy_apps", "haproxy_servers", "haproxy_authorities"}
+    {
+        "pki_certificates",
+        "nginx_apps",
+        "nginx_issued_certificate",
+        "postgres_networks",
+        "postgres_certificate",
+        "redis_networks",
+        "redis_certificate",
+        "haproxy_apps",
+        "haproxy_servers",
+        "haproxy_authorities",
+    }
 )
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
