@@ -137,6 +137,19 @@ def test_every_connection_of_the_app_to_the_database_is_encrypted(first: FirstDe
     assert set(staging.sql(query)) == {"t"}
 
 
+def test_the_status_says_how_long_certificates_last(first: FirstDeploy, staging: Environment) -> None:
+    said = staging.playbook("playbooks/status.yml").succeeded().text
+    assert f"{HOST}  postgres  396 days, to 20" in said
+    assert f"{HOST}  redis  396 days, to 20" in said
+    # With a year left, a threshold of a year warns.
+    warned = staging.playbook("playbooks/status.yml", "-e", "pki_renew_days=397")
+    assert warned.rc != 0
+    assert (
+        f"{HOST}: the certificate `postgres`: it ends in 396 days. Next: ansible-playbook playbooks/provision.yml"
+        in (warned.text)
+    )
+
+
 def test_the_app_knows_version_colour_and_host(first: FirstDeploy, staging: Environment) -> None:
     live = staging.live()
     assert (live.version, live.colour, live.host) == ("1.0.0", "blue", HOST)
