@@ -27,6 +27,9 @@ from flotilla.pki.certificates import (
     reasons,
 )
 from flotilla.pki.host import AUTHORITIES, CERTIFICATE, CHAIN, CURRENT, KEY
+from flotilla.pki.lasting import lasting
+from flotilla.pki.rotation import Step, after, mark, next_step, skipped
+from flotilla.pki.services import certificates_of, serves_balancers, trusted_about_edges
 from flotilla.problem import Problem, report
 
 DOCUMENTATION = r"""
@@ -41,6 +44,13 @@ description:
   - C(flotilla_pki_files) are the files of new certificates for C(flotilla_files).
   - C(flotilla_pki_issued) and C(flotilla_pki_status) say what there is, for playbooks.
   - C(flotilla_pki_bundle) is the PEM text of all authorities that are trusted.
+  - C(flotilla_pki_certificates) are the certificates that a host gets by what it does, from its variables.
+  - C(flotilla_pki_serves_balancers) says whether an edge's clients are the environment's balancers, from its variables.
+  - C(flotilla_pki_of_edges) are the authorities, as PEM texts, that balancers verify edges with; none where every edge
+    was given a certificate.
+  - C(flotilla_pki_next_step), C(flotilla_pki_after_step) and C(flotilla_pki_mark) are for a rotation of the authority.
+  - C(flotilla_pki_skipped) says which hosts a list of authorities would cut off, because a step was skipped.
+  - C(flotilla_pki_lasting) says of all hosts how long their certificates last, and what is wrong, for people.
 positional: _input
 options:
   _input:
@@ -61,6 +71,8 @@ _value:
 """
 
 Entries = Sequence[Mapping[str, Any]]
+# The defaults of the role, for a playbook that does not run it.
+VALID_DAYS, RENEW_DAYS = 397, 60
 
 
 def flotilla_pki_problems(
@@ -213,10 +225,61 @@ def flotilla_pki_status(plan: Entries, found: Mapping[str, Any], authorities: En
     ]
 
 
-def flotilla_pki_bundle(authorities: Entries) -> str:
-    """The PEM text of all authorities that are trusted."""
+def flotilla_pki_lasting(
+    hostvars: Mapping[str, Any], hosts: Sequence[str], name: str, inventories: Sequence[str]
+) -> dict[str, list[str]]:
+    """`lines` and `problems` of what the hosts registered under `name`, the result of `flotilla_certificates`."""
+    seen, silent, left, wanted = {}, {}, [], 0
+    for host in hosts:
+        variables = hostvars[host]
+        authorities, said = variables.get("pki_authorities") or [], variables.get(name) or {}
+        certificates = certificates_of(variables)
+        if not authorities or not certificates:
+            continue
+        if "found" not in said:
+            silent[host] = " ".join(str(said.get("msg", "it said nothing")).split())
+            continue
+        days = int(variables.get("pki_valid_days", VALID_DAYS)), int(variables.get("pki_renew_days", RENEW_DAYS))
+        plan = flotilla_pki_plan(certificates, said["found"], authorities, *days)
+        seen[host] = flotilla_pki_status(plan, said["found"], authorities)
+        left += [entry["authority_days_left"] for entry in seen[host]]
+        wanted = max(wanted, sum(days))
+    command = "".join(f" -i {inventory}" for inventory in inventories)
+    return lasting(seen, silent, min(left, default=None), wanted, command)
+
+
+def flotilla_pki_next_step(authorities: Entries, reached: str) -> str:
+    """The next step of a rotation. reached: the mark of the list that was last seen everywhere."""
     try:
-        return bundle([Authority.of(entry) for entry in authorities])
+        return str(next_step(authorities, str(reached)))
+    except ValueError as error:
+        raise AnsibleFilterError(
+            f"vault_pki_authorities: {error}. Next: correct it with ansible-vault edit; see docs/how-to/certificates.md"
+        ) from None
+
+
+def flotilla_pki_after_step(authorities: Entries, step: str, new: Mapping[str, Any] | None = None) -> list[Any]:
+    """The authorities after a step."""
+    return after(authorities, Step(step), new)
+
+
+def flotilla_pki_skipped(plan: Entries, found: Mapping[str, Any], authorities: Entries) -> str:
+    """What speaks against issuing with these authorities, a line for each certificate; empty when nothing does."""
+    return "\n".join(
+        f"the certificate `{entry['name']}`: {why}"
+        for entry in plan
+        if (why := skipped(found[entry["directory"]], authorities))
+    )
+
+
+def flotilla_pki_bundle(authorities: Entries) -> str:
+    """The PEM text of all authorities that are trusted, the oldest first, whoever signs.
+
+    So an app that has it needs no new release when another of them begins to sign.
+    """
+    try:
+        trusted = [Authority.of(entry) for entry in authorities]
+        return bundle(sorted(trusted, key=lambda one: (one.certificate.not_valid_before_utc, one.pem)))
     except ValueError:
         raise AnsibleFilterError("pki_authorities: one of them has not exactly one certificate in PEM") from None
 
@@ -245,13 +308,21 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         return {
+            "flotilla_pki_after_step": flotilla_pki_after_step,
             "flotilla_pki_bundle": flotilla_pki_bundle,
+            "flotilla_pki_certificates": certificates_of,
+            "flotilla_pki_lasting": flotilla_pki_lasting,
+            "flotilla_pki_mark": mark,
+            "flotilla_pki_next_step": flotilla_pki_next_step,
+            "flotilla_pki_of_edges": trusted_about_edges,
             "flotilla_pki_files": flotilla_pki_files,
             "flotilla_pki_issued": flotilla_pki_issued,
             "flotilla_pki_places": flotilla_pki_places,
             "flotilla_pki_plan": flotilla_pki_plan,
             "flotilla_pki_problems": flotilla_pki_problems,
             "flotilla_pki_request_problems": flotilla_pki_request_problems,
+            "flotilla_pki_serves_balancers": serves_balancers,
+            "flotilla_pki_skipped": flotilla_pki_skipped,
             "flotilla_pki_status": flotilla_pki_status,
             "flotilla_pki_too_short": flotilla_pki_too_short,
         }

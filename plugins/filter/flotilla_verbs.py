@@ -23,13 +23,18 @@ def status(
     name: str,
     inventories: Iterable[str],
     balancers: Iterable[Mapping[str, Any]] = (),
+    certificates: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`lines` and `problems` of what the hosts registered under `name`, and of what a loop over the balancers did."""
+    """`lines` and `problems` of what the hosts registered under `name`, and of what a loop over the balancers did.
+
+    certificates: the same of the certificates.
+    """
     command = "".join(f" -i {inventory}" for inventory in inventories)
     told = overview.status(_said(hostvars, hosts, name), f", ansible-playbook deploy.yml{command}" if command else "")
     asked = {str(one["status_balancer"]): one for one in balancers if "status_balancer" in one}
     seen = overview.balanced(asked)
-    return {key: [*told[key], *seen[key]] for key in ("lines", "problems")}
+    lasting = certificates or {}
+    return {key: [*told[key], *seen[key], *lasting.get(key, [])] for key in ("lines", "problems")}
 
 
 def history(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str, number: int) -> list[str]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import grp
+import importlib.util
 import pwd
 from collections.abc import Callable
 from dataclasses import asdict
@@ -60,6 +61,10 @@ found:
     nothing where there is no version.
   type: dict
   returned: O(state=read)
+library:
+  description: Whether the host has the Python library that community.crypto makes keys and requests with.
+  type: bool
+  returned: O(state=read)
 removed:
   description: Old versions that were removed, by directory.
   type: dict
@@ -89,7 +94,11 @@ def main() -> None:
     )
     entries = module.params["certificates"]
     if module.params["state"] == "read":
-        module.exit_json(changed=False, found={entry["directory"]: _read(entry) for entry in entries})
+        module.exit_json(
+            changed=False,
+            found={entry["directory"]: _read(entry) for entry in entries},
+            library=importlib.util.find_spec("cryptography") is not None,
+        )
     moved = {
         entry["directory"]: entry["version"]
         for entry in entries

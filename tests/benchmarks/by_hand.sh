@@ -34,7 +34,7 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update --quiet
     apt-get install --quiet --yes --no-install-recommends \
-        ca-certificates python3-apt sudo systemd-timesyncd tzdata unattended-upgrades \
+        ca-certificates python3-apt python3-cryptography sudo systemd-timesyncd tzdata unattended-upgrades \
         docker.io docker-cli docker-compose iptables apparmor \
         logrotate nftables openssl \
         apt-listchanges debsums libpam-passwdqc libpam-tmpdir needrestart openssh-client openssh-server
@@ -131,7 +131,7 @@ start_redis() {
     docker compose up --detach --quiet-pull
     docker network connect --alias redis notes-blue redis
     docker network connect --alias redis notes-green redis
-    within 30 docker exec redis sh -c 'REDISCLI_AUTH="$(cat /etc/redis/password)" redis-cli ping | grep -qx PONG'
+    within 30 docker exec redis sh -c 'REDISCLI_AUTH="$(cat /etc/redis/password)" redis-cli --tls --cacert /etc/flotilla/certs/current/ca.crt ping | grep -qx PONG'
 }
 
 start_edge() {

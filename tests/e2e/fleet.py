@@ -228,7 +228,9 @@ class Environment:
 
     @property
     def ca(self) -> Path:
-        return self.directory / "ca.crt"
+        """Who is trusted: the lab's authority, for what faces users, and the environment's own, for what is behind."""
+        both = self.directory / "trusted.crt"
+        return both if both.exists() else self.directory / "ca.crt"
 
     @property
     def address(self) -> str:
@@ -252,6 +254,11 @@ class Environment:
         """The values of the vault, by name."""
         values, _ = open_vault(Vault(self.lab_overlay, self.lab_overlay / ".vault-password"), ROOT)
         return {name: str(value) for name, value in values.items()}
+
+    def authorities(self) -> list[str]:
+        """The certificates of the environment's own authorities, in their order."""
+        values, _ = open_vault(Vault(self.lab_overlay, self.lab_overlay / ".vault-password"), ROOT)
+        return [str(one["certificate"]) for one in values["vault_pki_authorities"]]
 
     def over(
         self, directory: Path, variables: Mapping[str, Any], hosts: Mapping[str, Any] | None = None
@@ -404,6 +411,8 @@ def lab_up(environment: Environment, lab: Lab) -> None:
             *("-e", json.dumps({"lab_app_versions": list(lab.versions)})),
         )
     environment.playbook("playbooks/secrets.yml", "-e", f"@{environment.directory}/given_secrets.yml").succeeded()
+    authorities = [(environment.directory / "ca.crt").read_text(), *environment.authorities()]
+    (environment.directory / "trusted.crt").write_text("".join(authorities))
 
 
 def lab_down(environment: Environment) -> None:

@@ -30,6 +30,8 @@ ROLLBACKS = int(os.environ.get("FLOTILLA_ROLLBACKS", "1"))
 PRODUCTION = Path("inventories/production")
 BALANCER = "production-lb-1"
 HOSTS = ("production-app-1", "production-app-2")
+WITH_CERTIFICATES = (*HOSTS, "production-db-1", "production-cache-1")
+CURRENT = "readlink /opt/flotilla/*/certs/current /opt/flotilla/nginx/certs/issued/current 2> /dev/null || true"
 PAGE = "Under maintenance"
 # A deploy holds the old colour so long for what is in flight.
 DRAIN_SECONDS = 10
@@ -131,6 +133,38 @@ def test_metrics_are_on_the_private_network_only(front: Environment) -> None:
     ask = f"import urllib.request; print(urllib.request.urlopen('http://{private}:8405/metrics').read().decode())"
     assert "haproxy_server_status" in front.on(HOSTS[0]).python(ask)
     assert scan(front.on(HOSTS[1]).python, private, ports=(8405, 8405)) == [Found((), 0)]
+
+
+def test_edges_show_who_they_are_to_the_balancer(front: Environment) -> None:
+    """Each has a certificate of the environment's authority; no host signs for itself."""
+    (authority,) = front.authorities()
+    verify = "openssl verify -CAfile /opt/flotilla/nginx/certs/issued/current/ca.crt -verify_hostname www.example.com"
+    for host in map(front.on, HOSTS):
+        connect = "openssl s_client -connect 127.0.0.1:443 -servername www.example.com < /dev/null 2> /dev/null"
+        shown = host.ssh(f"{connect} | openssl x509")
+        assert "OK" in host.ssh(verify, given=shown)
+        assert host.ssh("ls /opt/flotilla/nginx/ca", check=False) == ""
+        assert host.ssh("cat /opt/flotilla/nginx/certs/issued/current/ca.crt") == authority
+
+
+def test_a_host_with_somebody_elses_certificate_gets_nothing(front: Environment) -> None:
+    """The balancer believes in no name that the environment's authority has not signed."""
+    odd, certs = front.on(HOSTS[1]), "/opt/flotilla/nginx/certs/issued"
+    version, restart = odd.ssh(f"readlink {certs}/current").strip(), "docker restart nginx-nginx-1 > /dev/null"
+    odd.ssh(
+        f"cp -a {certs}/{version} {certs}/foreign && cd {certs}/foreign"
+        " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 9 -subj /CN=edge"
+        " -addext subjectAltName=DNS:www.example.com"
+        # The container also forgets the sessions that a client may resume without another look at the certificate.
+        f" -keyout tls.key -out tls.crt 2> /dev/null && ln -sfn foreign ../current && {restart}"
+    )
+    try:
+        time.sleep(5)
+        assert hosts_that_answer(front) == {HOSTS[0]}
+    finally:
+        odd.ssh(f"cd {certs} && ln -sfn {version} current && rm -r foreign && {restart}")
+    front.module("flotilla_balancer", state="ready", hosts=[HOSTS[1]], seconds=60)
+    assert hosts_that_answer(front) == set(HOSTS)
 
 
 def test_a_second_provisioning_changes_nothing(front: Environment) -> None:
@@ -358,20 +392,48 @@ def test_a_host_that_is_switched_off_costs_what_was_in_flight_there(front: Envir
 
 
 def test_engines_are_restarted_one_after_another(front: Environment, tmp_path: Path) -> None:
-    """A change that needs it: each host gets no new connection meanwhile, and what is open lives on."""
+    """A change that needs it: each host gets no new connection meanwhile, and what is open lives on.
+
+    All certificates are renewed on the way.
+    """
     before = {host: engine(front.on(host)) for host in HOSTS}
-    changed = front.over(tmp_path, {}, {host: {"docker_log_max_size": "11m"} for host in HOSTS})
+    certificates = {host: front.on(host).ssh(CURRENT) for host in WITH_CERTIFICATES}
+    renewing = {"pki_valid_days": 398, "pki_renew_days": 397}
+    changed = front.over(tmp_path, renewing, {host: {"docker_log_max_size": "11m"} for host in HOSTS})
     with load_on(front, *EVERYTHING) as load:
         changed.playbook("playbooks/provision.yml").succeeded()
         result = load.stop()
     after = {host: engine(front.on(host)) for host in HOSTS}
     assert all(before[host] != after[host] for host in HOSTS)
+    assert not {front.on(host).ssh(CURRENT) for host in certificates} & set(certificates.values())
     assert not result.failures, result.summary(shown=30)
     assert result.goodbyes == 0
     stored_once(front, result)
     assert hosts_that_answer(front) == set(HOSTS)
     # Back to what the other tests have: their first deploy would do it, and restart the engines under them.
     front.playbook("playbooks/provision.yml").succeeded()
+
+
+@pytest.mark.thorough
+def test_the_authority_is_rotated_under_load(front: Environment) -> None:
+    (old,) = front.authorities()
+    version = front.live().version
+    given = ("-e", f"version={version}", "-e", f"approve={version}")
+    with load_on(front, *EVERYTHING) as load:
+        for _ in range(3):
+            front.playbook("playbooks/rotate-authority.yml", *given).succeeded()
+        result = load.stop()
+    print(f"\n{result.summary()}")
+    assert not result.failures, result.summary(shown=30)
+    stored_once(front, result)
+    (new,) = front.authorities()
+    assert new != old
+    for host in HOSTS:
+        assert front.on(host).ssh("cat /opt/flotilla/nginx/certs/issued/current/ca.crt") == new
+    assert old not in front.ssh(
+        "cat /opt/flotilla/haproxy/authorities/$(ls -t /opt/flotilla/haproxy/authorities | head -n 1)"
+    )
+    assert hosts_that_answer(front) == set(HOSTS)
 
 
 def engine(host: Environment) -> str:

@@ -73,6 +73,96 @@ def test_a_page_is_served_over_https(first: FirstDeploy, staging: Environment) -
     assert page.headers["content-type"].startswith("text/html")
 
 
+# In a container of the app: who gets a connection. What it prints is compared below.
+DIALS = """
+import asyncio, os, ssl, sys
+import asyncpg, redis.asyncio
+
+def secret(name):
+    return open(f"/run/secrets/{name}").read().strip()
+
+async def postgres(host, context):
+    password = secret("database_password")
+    connection = await asyncpg.connect(host=host, user="notes", database="notes", password=password, ssl=context)
+    await connection.close()
+
+async def redis_(host, trusted):
+    tls = {} if trusted is None else {"ssl": True, "ssl_ca_certs": trusted, "ssl_check_hostname": True}
+    client = redis.asyncio.Redis(host=host, password=secret("redis_password"), socket_timeout=5, **tls)
+    await client.ping()
+
+async def main():
+    trusted, foreign = "/run/secrets/authorities", sys.argv[1]
+    for stack, dial, tls in (
+        ("postgres", postgres, lambda file: ssl.create_default_context(cafile=file)),
+        ("redis", redis_, lambda file: file),
+    ):
+        address = os.popen(f"getent hosts {stack}").read().split()[0]
+        for what, host, given in (
+            ("verified", stack, tls(trusted)),
+            ("plain", stack, False if stack == "postgres" else None),
+            ("foreign", stack, tls(foreign)),
+            ("unnamed", address, tls(trusted)),
+        ):
+            try:
+                await dial(host, given)
+                print(stack, what, "connected")
+            except Exception as error:
+                print(stack, what, type(error).__name__, " ".join(str(error).split()))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def dialled(first: FirstDeploy, staging: Environment) -> dict[tuple[str, str], str]:
+    """What a client in the app's container gets: (stack, how) -> `connected` or the error."""
+    foreign = (staging.directory / "ca.crt").read_text()
+    container = f"notes-{staging.live().colour}-api-1"
+    staging.ssh(f"docker exec -i {container} sh -c 'cat > /tmp/foreign.crt'", given=foreign)
+    said = staging.ssh(f"docker exec -i {container} python3 - /tmp/foreign.crt", given=DIALS)
+    lines = (line.split(" ", 2) for line in said.splitlines())
+    return {(stack, how): result for stack, how, result in lines}
+
+
+@pytest.mark.parametrize(
+    ("stack", "how", "expected"),
+    [
+        ("postgres", "verified", "connected"),
+        ("postgres", "plain", "no encryption"),
+        ("postgres", "foreign", "CERTIFICATE_VERIFY_FAILED"),
+        ("postgres", "unnamed", "IP address mismatch"),
+        ("redis", "verified", "connected"),
+        ("redis", "plain", "ConnectionError"),
+        ("redis", "foreign", "CERTIFICATE_VERIFY_FAILED"),
+        ("redis", "unnamed", "IP address mismatch"),
+    ],
+)
+def test_the_database_and_the_cache_speak_tls_alone(
+    dialled: dict[tuple[str, str], str], stack: str, how: str, expected: str
+) -> None:
+    assert expected in dialled[stack, how]
+
+
+def test_every_connection_of_the_app_to_the_database_is_encrypted(first: FirstDeploy, staging: Environment) -> None:
+    staging.fetch("/api/status")
+    query = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'notes %'"
+    assert set(staging.sql(query)) == {"t"}
+
+
+def test_the_status_says_how_long_certificates_last(first: FirstDeploy, staging: Environment) -> None:
+    said = staging.playbook("playbooks/status.yml").succeeded().text
+    assert f"{HOST}  postgres  396 days, to 20" in said
+    assert f"{HOST}  redis  396 days, to 20" in said
+    # With a year left, a threshold of a year warns.
+    warned = staging.playbook("playbooks/status.yml", "-e", "pki_renew_days=397")
+    assert warned.rc != 0
+    assert (
+        f"{HOST}: the certificate `postgres`: it ends in 396 days. Next: ansible-playbook playbooks/provision.yml"
+        in (warned.text)
+    )
+
+
 def test_the_app_knows_version_colour_and_host(first: FirstDeploy, staging: Environment) -> None:
     live = staging.live()
     assert (live.version, live.colour, live.host) == ("1.0.0", "blue", HOST)

@@ -39,7 +39,7 @@ LAB = Lab(
 DOMAINS = {APP: DOMAIN, OTHER: OTHER_DOMAIN}
 
 
-REDIS = """REDISCLI_AUTH="$(cat /etc/redis/password)" redis-cli"""
+REDIS = """REDISCLI_AUTH="$(cat /etc/redis/password)" redis-cli --tls --cacert /etc/flotilla/certs/current/ca.crt"""
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,10 @@ def test_equal_values_give_equal_stamps_and_the_key_matters(value: Any) -> None:
 
 def test_roles_follow_the_groups() -> None:
     assert roles.roles_of(["app", "postgres", "mine"]) == [
-        *("base", "docker", "firewall"),
+        *("base", "docker", "firewall", "pki"),
         *("nginx", "acme", "app", "postgres"),
     ]
-    assert roles.roles_of([]) == ["base", "docker", "firewall"]
+    assert roles.roles_of([]) == ["base", "docker", "firewall", "pki"]
 
 
 def test_the_roles_variables_are_read_from_their_argument_specs() -> None:

@@ -58,6 +58,7 @@ def test_from_no_secrets_to_a_valid_inventory(overlay: Path) -> None:
     without = play(overlay.parent / "play.yml", overlay)
     assert without.returncode != 0
     assert "`vault_redis_password` has no value" in without.stdout + without.stderr
+    assert "`vault_pki_authorities` has no value" in without.stdout + without.stderr
     assert (
         f"Next: ansible-playbook playbooks/secrets.yml -i inventories/staging -i {overlay}"
         in without.stdout + without.stderr
@@ -93,6 +94,7 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
     assert play("playbooks/secrets.yml", overlay).returncode == 0
     (overlay / "group_vars/all/wrong.yml").write_text(
         "postgres_memroy_mb: 1\nbase_swap_mb: lots\nredis_version: 99\ndocker_source: somewhere\n"
+        "pki_authorities: []\n"
         "apps:\n  - name: notes\n    source: compose/app\n    environment: {COMPOSE_FILE: x}\n    routes:\n"
         "      - {path: /, service: ui, port: 8080}\n      - {path: /, service: uii, port: 8080}\n"
         "firewall_public_sources: [cloudflaer]\n"
@@ -104,9 +106,10 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
         f"{overlay}/group_vars/all/wrong.yml:1: postgres_memroy_mb: is not a variable of the role `postgres`",
         f"{overlay}/group_vars/all/wrong.yml:2: base_swap_mb: is not what it should be",
         f"{overlay}/group_vars/all/wrong.yml:4: docker_source: is not what it should be",
-        f"{overlay}/group_vars/all/wrong.yml:9: apps[notes].routes[1].path: / is the path of apps[notes].routes[0] too",
+        f"{overlay}/group_vars/all/wrong.yml:10: apps[notes].routes[1].path: / is the path of apps[notes].routes[0] ",
         "apps[notes].environment.COMPOSE_FILE",
-        f"{overlay}/group_vars/all/wrong.yml:12: firewall_public_sources: there are no networks called 'cloudflaer'",
+        f"{overlay}/group_vars/all/wrong.yml:13: firewall_public_sources: there are no networks called 'cloudflaer'",
+        "pki_authorities: is missing: nobody signs for Postgres, Redis and edges behind a balancer. Next: add",
         "`uii`",
         "command line: vesion: is not known (did you mean `version`?)",
         "command line: version: `latest` is forbidden",

@@ -15,6 +15,7 @@ from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_one, with_defaults
 from .hooks import hook_problems
 from .inventory import Sources, group_problems, host_problems, misspelt, referenced_secrets, secret_problems
+from .pki.services import needs_authority
 from .problem import Problem
 from .resolve.values import environment_problems
 from .roles import HANDED_OVER, options, roles_of
@@ -99,6 +100,10 @@ class Check:
         given = self.variables.get("environment_given_secrets") or []
         secrets = f"ansible-playbook playbooks/secrets.yml{self.inventory}"
         yield from secret_problems(self.hosts, given, self.sources, secrets)
+        if needs_authority(self.groups) and not all(raw.get("pki_authorities") for raw in self.hosts.values()):
+            what = "is missing: nobody signs for Postgres, Redis and edges behind a balancer"
+            fix = f'add pki_authorities: "{{{{ vault_pki_authorities }}}}" to group_vars/all/pki.yml, then {secrets}'
+            yield Problem(self.sources.last, "pki_authorities", what, fix)
         wrong = list(self._types())
         yield from wrong
         if not any(problem.variable.startswith("firewall_") for problem in wrong):

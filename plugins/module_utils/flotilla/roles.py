@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-EVERYWHERE = ("base", "docker", "firewall")
+EVERYWHERE = ("base", "docker", "firewall", "pki")
 OF_GROUP = {
     "app": ("nginx", "acme", "app"),
     "postgres": ("postgres",),
@@ -20,9 +20,13 @@ OF_GROUP = {
 HANDED_OVER = frozenset(
     {
         "firewall_allow",
+        "pki_certificates",
         "nginx_apps",
+        "nginx_issued_certificate",
         "postgres_networks",
+        "postgres_certificate",
         "redis_networks",
+        "redis_certificate",
         "haproxy_apps",
         "haproxy_servers",
         "haproxy_authorities",

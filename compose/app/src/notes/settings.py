@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration. Passwords never appear in its representation."""
+    """The whole configuration. Passwords never appear in its representation.
+
+    authorities: the file with the certificates of who is trusted about Postgres and Redis; empty: they are spoken to
+    without TLS, which is for a laptop.
+    """
 
     identity: Identity
     database_host: str
@@ -47,6 +52,7 @@ class Settings:
     redis_host: str
     redis_port: int
     redis_password: str
+    authorities: str
     log_level: str
     rehearse: str
 
@@ -63,6 +69,17 @@ def secret(environment: Mapping[str, str], name: str) -> str:
         return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         raise SettingsError(f"{name}_FILE: cannot read {path}: {error.strerror}") from error
+
+
+def authorities(environment: Mapping[str, str]) -> str:
+    """The file that AUTHORITIES_FILE names, if any, in which there is a certificate at least."""
+    path = environment.get("AUTHORITIES_FILE", "")
+    if path:
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:
+            raise SettingsError(f"AUTHORITIES_FILE: no certificate can be read in {path}: {error.strerror}") from error
+    return path
 
 
 def port(environment: Mapping[str, str], name: str, default: int) -> int:
@@ -101,6 +118,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         redis_host=text("REDIS_HOST", "redis"),
         redis_port=port(environment, "REDIS_PORT", 6379),
         redis_password=secret(environment, "REDIS_PASSWORD"),
+        authorities=authorities(environment),
         log_level=level,
         rehearse=text("REHEARSE", ""),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
@@ -82,9 +83,15 @@ def _note(row: Any) -> Note:
     return Note(**{name: row[name] for name in _COLUMNS.split(", ")})
 
 
+def _verified(settings: Settings) -> ssl.SSLContext | bool:
+    """What verifies who answers, and its name; false where nothing is to be verified."""
+    return ssl.create_default_context(cafile=settings.authorities) if settings.authorities else False
+
+
 async def connect(settings: Settings) -> Any:
     """One connection to Postgres, for a program that needs no pool."""
     return await asyncpg.connect(
+        ssl=_verified(settings),
         host=settings.database_host,
         port=settings.database_port,
         user=settings.database_user,
@@ -101,6 +108,7 @@ class Store:
     def __init__(self, settings: Settings, connections: int = 8) -> None:
         self._release = settings.identity.release
         self._pool: Any = asyncpg.create_pool(
+            ssl=_verified(settings),
             host=settings.database_host,
             port=settings.database_port,
             user=settings.database_user,
@@ -116,6 +124,9 @@ class Store:
             host=settings.redis_host,
             port=settings.redis_port,
             password=settings.redis_password or None,
+            ssl=bool(settings.authorities),
+            ssl_ca_certs=settings.authorities or None,
+            ssl_check_hostname=True,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=COMMAND_SECONDS,
             decode_responses=True,

@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import pytest
 from testinfra.host import Host
 
-from roles.pki.molecule.default.tests.pki_lab import EPHEMERAL, ROOT, SCENARIO, SERVER, Handshake, Play
+from roles.pki.molecule.default.tests.pki_lab import SCENARIO, SERVER, Handshake, Play
+from tests.lab import scenario
 
 
 @pytest.fixture(scope="session")
 def authorities() -> dict[str, dict[str, str]]:
     """The scenario's throw-away authorities: `old`, `new`, `foreign`."""
-    read: dict[str, dict[str, str]] = json.loads((EPHEMERAL / "authorities.json").read_text())
-    return read
+    return scenario.authorities()
 
 
 @pytest.fixture(scope="session")
-def converge(authorities: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Play:
-    """Run the role with other variables than the scenario's; return what Ansible said.
-
-    trusted: names of the authorities in the order of `pki_authorities`.
-    """
-
-    def run(trusted: str = "old", playbook: Path = ROOT / "tests/lab/molecule/converge.yml", **variables: Any) -> str:
-        values = {"pki_authorities": [authorities[name] for name in trusted.split()], **variables}
-        file = tmp_path_factory.mktemp("run") / "variables.json"
-        file.write_text(json.dumps(values))
-        finished = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", str(EPHEMERAL / "lab/molecule")),
-                *(str(playbook), "-e", f"@{SCENARIO / 'vars.yml'}", "-e", f"@{file}"),
-            ],
-            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "default"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert finished.returncode == 0, finished.stdout + finished.stderr
-        return finished.stdout
-
-    return run
+def converge() -> Play:
+    """Run the role with other variables than the scenario's; return what Ansible said."""
+    return partial(scenario.converge, SCENARIO)
 
 
 HANDSHAKE = """

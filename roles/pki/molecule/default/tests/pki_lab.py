@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", Path(__file__).parents[1]))
-EPHEMERAL = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", SCENARIO))
-ROOT = SCENARIO.parents[3]
 SERVER, CLIENT = "/opt/pki-test/server", "/opt/pki-test/client"
 
 Play = Callable[..., str]

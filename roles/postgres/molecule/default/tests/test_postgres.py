@@ -13,25 +13,41 @@ import yaml
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
+from tests.lab.scenario import RENEWING, authorities, converge
+
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", Path(__file__).parents[1]))
 VARIABLES: dict[str, Any] = yaml.safe_load((SCENARIO / "vars.yml").read_text())
 VERSION: str = VARIABLES["postgres_version"]
 NOTES, SECOND = VARIABLES["postgres_databases"]
 SUPERUSER = {"name": "postgres", "owner": "postgres", "password": VARIABLES["postgres_superuser_password"]}
 
+CERTIFICATES = "/opt/flotilla/postgres/certs"
+TRUST = f"{CERTIFICATES}/current/ca.crt"
+
 Query = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def query(host: Host) -> Query:
-    """Run SQL as a client in a container of its own on the network notes-green."""
+    """Run SQL as a client in a container of its own on the network notes-green, who trusts `trust`."""
 
-    def run(sql: str, role: dict[str, str] = NOTES, database: str = "", password: str | None = None) -> CommandResult:
+    def run(
+        sql: str,
+        role: dict[str, str] = NOTES,
+        database: str = "",
+        password: str | None = None,
+        server: str = "postgres",
+        mode: str = "verify-full",
+        trust: str = TRUST,
+    ) -> CommandResult:
         return host.run(
             "PGPASSWORD=%s docker run --rm --network notes-green -e PGPASSWORD -e PGCONNECT_TIMEOUT=5 --entrypoint psql"
-            " %s --no-psqlrc -At -h postgres -U %s -d %s -c %s",
+            " -e PGSSLMODE=%s -e PGSSLROOTCERT=/ca.crt -v %s:/ca.crt:ro %s --no-psqlrc -At -h %s -U %s -d %s -c %s",
             role["password"] if password is None else password,
+            mode,
+            trust,
             f"postgres:{VERSION}",
+            server,
             role["owner"],
             database or role["name"],
             sql,
@@ -165,6 +181,71 @@ def test_no_verifier_is_logged(host: Host) -> None:
 def test_the_superusers_password_can_be_read_by_the_containers_user_alone(host: Host) -> None:
     secret = host.file("/opt/flotilla/postgres/secrets/superuser_password")
     assert (secret.uid, secret.mode) == (999, 0o400)
+
+
+def address(host: Host) -> str:
+    """The server's address on the network notes-green."""
+    return inspect(host, '{{(index .NetworkSettings.Networks "notes-green").IPAddress}}')
+
+
+def serves(host: Host, of: str) -> bool:
+    """Whether new connections get the certificate of this version."""
+    shown = host.check_output(
+        f"openssl s_client -connect {address(host)}:5432 -starttls postgres < /dev/null 2> /dev/null"
+        " | openssl x509 -noout -fingerprint"
+    )
+    return bool(shown == host.check_output(f"openssl x509 -noout -fingerprint -in {CERTIFICATES}/{of}/tls.crt"))
+
+
+def test_a_client_without_tls_is_refused(query: Query) -> None:
+    result = query("SELECT 1", mode="disable")
+    assert result.rc != 0
+    assert "no encryption" in result.stderr
+
+
+def test_a_client_without_tls_is_refused_within_the_container_too(host: Host) -> None:
+    psql = "docker exec -e PGPASSWORD=%s -e PGSSLMODE=%s postgres psql -At -h 127.0.0.1 -U postgres -c 'SELECT 1'"
+    assert host.check_output(psql, SUPERUSER["password"], "require") == "1"
+    assert "no encryption" in host.run(psql, SUPERUSER["password"], "disable").stderr
+
+
+def test_a_client_who_trusts_another_authority_refuses_the_server(host: Host, query: Query) -> None:
+    host.check_output("printf %%s %s > /tmp/foreign.crt", authorities()["foreign"]["certificate"])
+    result = query("SELECT 1", trust="/tmp/foreign.crt")
+    assert result.rc != 0
+    assert "certificate verify failed" in result.stderr
+
+
+def test_a_client_who_asks_for_another_name_refuses_the_server(host: Host, query: Query) -> None:
+    result = query("SELECT 1", server=address(host))
+    assert result.rc != 0
+    assert "does not match host name" in result.stderr
+    # The reason is the name alone.
+    assert query("SELECT 1", server=address(host), mode="verify-ca").rc == 0
+
+
+def test_the_key_belongs_to_the_servers_user_alone(host: Host) -> None:
+    key = host.file(f"{CERTIFICATES}/current/tls.key")
+    assert (key.uid, key.mode) == (999, 0o600)
+
+
+def test_an_old_protocol_is_refused(host: Host) -> None:
+    connect = f"openssl s_client -connect {address(host)}:5432 -starttls postgres -cipher ALL:@SECLEVEL=0"
+    assert host.run(f"{connect} -tls1_1 < /dev/null").rc != 0
+    assert host.run(f"{connect} -tls1_2 < /dev/null").rc == 0
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(host: Host, query: Query) -> None:
+    before = host.check_output(f"readlink {CERTIFICATES}/current")
+    started, connected = inspect(host, "{{.State.StartedAt}}"), "SELECT pg_postmaster_start_time()"
+    since = administer(host, connected)
+    assert serves(host, before)
+    converge(SCENARIO, **RENEWING)
+    after = host.check_output(f"readlink {CERTIFICATES}/current")
+    assert after != before
+    assert serves(host, after)
+    assert query("SELECT 1").rc == 0
+    assert (inspect(host, "{{.State.StartedAt}}"), administer(host, connected)) == (started, since)
 
 
 def test_data_survive_a_new_container(host: Host, query: Query) -> None:
