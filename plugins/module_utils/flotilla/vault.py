@@ -21,8 +21,11 @@ from ansible.parsing.vault import VaultLib, VaultSecret, get_file_vault_secret
 VAULT = "vault.yml"
 BESIDE = ".vault-password"
 SECRET_LENGTH = 32
+LOGIN_LENGTH = 10
 # Not random text: a list of {certificate, key}, which the role pki makes.
 AUTHORITIES = "vault_pki_authorities"
+# Names whose value is a login of Postgres, and no password.
+LOGIN = re.compile(r"vault_[a-z0-9_]+_user")
 REFERENCE = re.compile(r"\bvault_[a-z0-9_]+\b")
 
 
@@ -196,6 +199,16 @@ def variable_files(directory: Path) -> list[Path]:
 def references(texts: Iterable[str]) -> set[str]:
     """The names of all secrets that inventory texts mention."""
     return {name for text in texts for name in REFERENCE.findall(strip_comments(text))}
+
+
+def new_value(name: str) -> str:
+    """A random value that fits a secret's name: a login of Postgres for `vault_…_user`, else a password."""
+    return new_login() if LOGIN.fullmatch(name) else new_secret()
+
+
+def new_login() -> str:
+    """`login_` and 10 small letters and digits: an identifier that needs no quotes, new at each rotation."""
+    return "login_" + "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(LOGIN_LENGTH))
 
 
 def new_secret() -> str:
