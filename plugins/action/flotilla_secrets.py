@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from flotilla.vault import (
     AUTHORITIES,
+    KEYS,
     Vault,
     VaultError,
     check_password,
@@ -48,9 +51,12 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         _, args = self.validate_argument_spec(
             argument_spec={
-                "state": {"type": "str", "choices": ["complete", "rekeyed"], "default": "complete"},
+                "state": {"type": "str", "choices": ["complete", "rekeyed", "rotated"], "default": "complete"},
                 "directory": {"type": "str", "default": ""},
                 "values": {"type": "dict", "default": {}, "no_log": True},
+                "names": {"type": "list", "elements": "str", "default": []},
+                "logins": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+                "apps": {"type": "list", "elements": "dict", "default": [], "no_log": True},
             }
         )
         sources = [Path(source) for source in variables.get("ansible_inventory_sources", [])]
@@ -66,6 +72,9 @@ class ActionModule(ActionBase):
             if args["state"] == "rekeyed":
                 return self._rekey(vault)
             asked = set(variables.get("environment_given_secrets", []))
+            if args["state"] == "rotated":
+                logins, apps = plain_value(args["logins"]), plain_value(args["apps"])
+                return self._rotate(vault, args["names"], logins, apps, asked)
             return self._complete(vault, directories, plain_value(args["values"]), asked)
         except VaultError as problem:
             raise AnsibleActionFail(str(problem)) from None
@@ -99,6 +108,27 @@ class ActionModule(ActionBase):
             authority=AUTHORITIES if AUTHORITIES in wanted - asked else "",
         )
 
+    def _rotate(
+        self, vault: Vault, names: list[str], logins: list[dict[str, str]], apps: list[dict[str, Any]], asked: set[str]
+    ) -> dict[str, Any]:
+        """New values for the named secrets, or for all that somebody logs in to the data services with."""
+        values, password = open_vault(vault, ROOT)
+        used = {text for login in logins for text in (login["login"], login["password"])}
+        chosen = names or [name for name, value in values.items() if isinstance(value, str) and value in used]
+        problems = [f"{name} {why}" for name in sorted(chosen) if (why := _why_not_rotated(name, values, asked))]
+        old = {name: str(values[name]) for name in chosen if name in values}
+        if not problems:
+            kept = set(map(str, values.values()))
+            told = [(login, _why_one_at_a_time(login, set(old.values()), kept)) for login in logins]
+            problems = [f"{login['database']}: {why}" for login, why in told if why]
+            problems += [what for app in apps for what in _in_environment(app, old)]
+        if problems:
+            raise VaultError(f"nothing was touched: {relative(vault.file, ROOT)}: {'; '.join(problems)}")
+        new = {name: new_value(name) for name in chosen}
+        if new and not self._task.check_mode:
+            write_vault(vault, values | new, password)
+        return {**_result(vault, changed=bool(new), names=sorted(new), current=new), "_ansible_no_log": True}
+
     def _rekey(self, vault: Vault) -> dict[str, Any]:
         file, password = relative(vault.file, ROOT), relative(vault.password, ROOT)
         if not vault.file.exists():
@@ -112,6 +142,42 @@ class ActionModule(ActionBase):
         if not self._task.check_mode:
             rekey(vault, values)
         return _result(vault, changed=True, password_created=True, names=[])
+
+
+def _why_not_rotated(name: str, values: Mapping[str, Any], asked: set[str]) -> str:
+    if name == AUTHORITIES:
+        return "is no password. Next: ansible-playbook playbooks/rotate-authority.yml"
+    if name in KEYS:
+        return "is a private key, and no password. Next: see docs/how-to/public-certificate.md"
+    if name not in values:
+        similar = get_close_matches(name, values, n=1)
+        return f"is not there{f', but {similar[0]} is' if similar else ''}. Next: correct -e secrets="
+    if name in asked:
+        return "is handed out by others. Next: playbooks/secrets.yml with their new value, then a deploy"
+    return ""
+
+
+def _why_one_at_a_time(login: Mapping[str, str], chosen: set[str], kept: set[str]) -> str:
+    """Why a database cannot have two valid passwords meanwhile: each login has one. The superuser is nobody's login."""
+    if login["password"] not in chosen or login["login"] in chosen or login.get("database", "postgres") == "postgres":
+        return ""
+    if login["login"] in kept:
+        return "its password is named and its login is not. Next: name both, or leave out -e secrets="
+    return (
+        "its owner logs in itself, with one password at a time. Next: give it a `login` in postgres_databases, and its "
+        "app the same as a secret: docs/how-to/rotate-secrets.md"
+    )
+
+
+def _in_environment(app: Mapping[str, Any], old: Mapping[str, str]) -> list[str]:
+    """Where an app has a secret in its environment, which a release keeps: it would come up with the old one."""
+    return [
+        f"apps[{app['name']}].environment.{variable}: holds {name}, and a restart would not change it. Next: make it "
+        "one of the app's secrets: docs/how-to/rotate-secrets.md"
+        for variable, text in (app.get("environment") or {}).items()
+        for name, value in old.items()
+        if value in str(text)
+    ]
 
 
 def _result(vault: Vault, **more: Any) -> dict[str, Any]:

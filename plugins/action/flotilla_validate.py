@@ -24,7 +24,8 @@ from flotilla.who import by, secrets_of
 ROOT = Path(__file__).resolve().parents[2]
 display = Display()
 # Their app is on the hosts: its source and its secrets are not looked at.
-ABOUT_WHAT_IS_THERE = ("rollback.yml", "playbooks/restart.yml")
+ABOUT_ONE_APP = ("rollback.yml", "playbooks/restart.yml")
+ABOUT_WHAT_IS_THERE = (*ABOUT_ONE_APP, "playbooks/rotate.yml")
 
 
 class ActionModule(ActionBase):
@@ -51,7 +52,7 @@ class ActionModule(ActionBase):
         apps: list[dict[str, Any]] = []
         asked = Approval()
         if args["apps"]:
-            apps, wrong = check.app_to_roll_back() if rollback else check.apps()
+            apps, wrong = check.apps_that_serve(one=args["playbook"] in ABOUT_ONE_APP) if rollback else check.apps()
             problems += wrong
         if args["approval"] and not problems:
             asked = check.approval(apps, rollback=rollback)

@@ -20,11 +20,14 @@ short_description: SQL for declared databases and their least-privilege owners
 description:
   - C(flotilla_postgres_problems) lists what is wrong with declared databases.
   - C(flotilla_postgres_state_sql) is the psql script that reads the present state as lines of JSON.
-  - C(flotilla_postgres_changes) compares that with what is declared.
+  - C(flotilla_postgres_changes) compares that with what is declared. It takes nobody's login away.
+  - C(flotilla_postgres_retirements) takes the logins away that are declared no more.
+  - C(flotilla_postgres_logins) is who logs in to the declared databases, with the password.
 positional: _input
 options:
   _input:
-    description: Databases, each with C(name), C(owner) and C(password).
+    description: >-
+      Databases, each with C(name), C(owner) and C(password), and C(login) where the owner does not log in itself.
     type: list
     elements: dict
     required: true
@@ -53,7 +56,10 @@ OWNER_ATTRIBUTES = {
     "rolreplication": False,
     "rolbypassrls": False,
 }
-OWNER_OPTIONS = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+OWNER_OPTIONS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+
+# What a login of ours has as its comment, with the owner that it acts for. Others' roles are never taken away.
+LOGIN_COMMENT = "Flotilla: logs in for "
 
 # Statements that carry a verifier stay out of the server's log, whatever it is set to.
 PREAMBLE = (
@@ -95,30 +101,67 @@ def flotilla_postgres_problems(databases: Sequence[Mapping[str, Any]]) -> list[s
     """Return what is wrong with the declared databases, in sentences; an empty list when nothing is."""
     problems: list[str] = []
     names = [str(database.get("name", "")) for database in databases]
+    owners = {str(database.get("owner") or "") for database in databases}
     passwords: dict[str, object] = {}
+    acts_for: dict[str, str] = {}
     for index, database in enumerate(databases):
         where = f"postgres_databases[{index}]"
         name, owner, password = (str(database.get(key) or "") for key in ("name", "owner", "password"))
-        for key, text in (("name", name), ("owner", owner)):
+        login = login_of(database)
+        for key, text in (("name", name), ("owner", owner), ("login", login or "unset")):
             if NAME.fullmatch(text) is None:
                 problems.append(f"{where}.{key} is {text!r}: use at most 63 of a-z, 0-9, '_', '-', no digit first")
         if name in RESERVED_DATABASES:
             problems.append(f"{where}.name is {name!r}, a database of PostgreSQL itself")
-        if owner == SUPERUSER or owner.startswith("pg_"):
-            problems.append(f"{where}.owner is {owner!r}, a role of PostgreSQL itself")
+        for key, text in {login: ("login", login), owner: ("owner", owner)}.values():
+            if text == SUPERUSER or text.startswith("pg_"):
+                problems.append(f"{where}.{key} is {text!r}, a role of PostgreSQL itself")
+        if login != owner and login in owners:
+            problems.append(f"{where}.login is {login!r}, which owns a database: a login owns nothing")
+        elif acts_for.setdefault(login, owner) != owner:
+            problems.append(f"{where}.login: {login!r} logs in for another owner already")
         if names.count(name) > 1 and names.index(name) == index:
             problems.append(f"{where}.name: {name!r} is declared {names.count(name)} times")
         if not password or not password.isascii() or not password.isprintable():
             problems.append(f"{where}.password must be printable ASCII and not empty")
-        if passwords.setdefault(owner, password) != password:
-            problems.append(f"{where}.password differs from another database's with the same owner {owner!r}")
+        if passwords.setdefault(login, password) != password:
+            problems.append(f"{where}.password differs from another database's with the same login {login!r}")
     return problems
+
+
+def login_of(database: Mapping[str, Any]) -> str:
+    """Return the role that logs in to a declared database: its login, or the owner itself."""
+    return str(database.get("login") or database.get("owner") or "")
+
+
+def flotilla_postgres_logins(
+    databases: Sequence[Mapping[str, Any]], superuser_password: str = ""
+) -> list[dict[str, str]]:
+    """Return `{database, login, password}` of each declared database, and of the superuser when it is given."""
+    found = [
+        {"database": str(database["name"]), "login": login_of(database), "password": str(database["password"])}
+        for database in databases
+    ]
+    if superuser_password:
+        found.append({"database": SUPERUSER, "login": SUPERUSER, "password": str(superuser_password)})
+    return found
+
+
+def flotilla_postgres_sessions_sql(roles: Sequence[str]) -> str:
+    """Return the query for the sessions of some roles: a line of words for each."""
+    names = ", ".join(literal(role) for role in roles) or "NULL"
+    return (
+        "SELECT format('%s is logged in to %s from %s (%s)', "
+        "usename, datname, coalesce(client_addr::text, 'the socket'), application_name) "
+        f"FROM pg_stat_activity WHERE usename IN ({names});\n"
+    )
 
 
 def flotilla_postgres_state_sql(databases: Sequence[Mapping[str, Any]]) -> str:
     """Return the psql script that prints the present state, one JSON object a line.
 
-    The first line is `{"roles": {name: {attribute: value}}, "databases": {name: {"owner": .., "public": bool}}}`; then
+    The first line is `{"roles": {name: {attribute: value}}, "databases": {name: {"owner": .., "public": bool}}}`, with
+    `owners` of the roles that it is a member of and its `comment` among the attributes; then
     comes `{"schema": name, "public": bool}` for each declared database that exists: whether anyone may create in its
     schema public.
     """
@@ -126,7 +169,10 @@ def flotilla_postgres_state_sql(databases: Sequence[Mapping[str, Any]]) -> str:
 SELECT json_build_object(
   'roles', (SELECT json_object_agg(rolname, json_build_object(
       'rolcanlogin', rolcanlogin, 'rolsuper', rolsuper, 'rolcreatedb', rolcreatedb, 'rolcreaterole', rolcreaterole,
-      'rolreplication', rolreplication, 'rolbypassrls', rolbypassrls, 'rolpassword', rolpassword))
+      'rolreplication', rolreplication, 'rolbypassrls', rolbypassrls, 'rolpassword', rolpassword,
+      'comment', shobj_description(oid, 'pg_authid'),
+      'owners', (SELECT coalesce(json_agg(pg_get_userbyid(roleid)), '[]')
+        FROM pg_auth_members WHERE member = pg_authid.oid)))
     FROM pg_authid WHERE rolname !~ '^pg_'),
   'databases', (SELECT json_object_agg(datname, json_build_object(
       'owner', pg_get_userbyid(datdba),
@@ -147,16 +193,39 @@ SELECT json_build_object('schema', {name}, 'public', EXISTS (
 
 
 def role_changes(name: str, password: str, present: Mapping[str, Any] | None) -> list[Change]:
-    """Return what makes a role the owner of its databases and nothing more."""
+    """Return what makes a role one that logs in and has no other privilege."""
     if present is None:
-        options = f"{OWNER_OPTIONS} PASSWORD {literal(scram.verifier(password))}"
+        options = f"LOGIN {OWNER_OPTIONS} PASSWORD {literal(scram.verifier(password))}"
         return [Change(f"create the role {name}", f"CREATE ROLE {identifier(name)} {options};")]
     changes = []
     if any(present[attribute] != wanted for attribute, wanted in OWNER_ATTRIBUTES.items()):
         changes.append(
-            Change(f"take privileges from the role {name}", f"ALTER ROLE {identifier(name)} {OWNER_OPTIONS};")
+            Change(f"take privileges from the role {name}", f"ALTER ROLE {identifier(name)} LOGIN {OWNER_OPTIONS};")
         )
     return changes + password_changes(name, password, present)
+
+
+def owner_changes(name: str, present: Mapping[str, Any] | None) -> list[Change]:
+    """Return what makes a role the owner of databases that others log in for. One that logs in still goes on to."""
+    if present is None:
+        return [Change(f"create the role {name}", f"CREATE ROLE {identifier(name)} NOLOGIN {OWNER_OPTIONS};")]
+    wanted = {attribute: value for attribute, value in OWNER_ATTRIBUTES.items() if attribute != "rolcanlogin"}
+    if any(present[attribute] != value for attribute, value in wanted.items()):
+        return [Change(f"take privileges from the role {name}", f"ALTER ROLE {identifier(name)} {OWNER_OPTIONS};")]
+    return []
+
+
+def login_changes(name: str, owner: str, present: Mapping[str, Any] | None) -> list[Change]:
+    """Return what makes the role `name` act as `owner`: all that it makes belongs to the owner, from its login on."""
+    login, role = identifier(name), identifier(owner)
+    comment = LOGIN_COMMENT + owner
+    if present and owner in present["owners"] and present["comment"] == comment:
+        return []
+    sql = (
+        f"GRANT {role} TO {login};\nALTER ROLE {login} SET role TO {literal(owner)};\n"
+        f"COMMENT ON ROLE {login} IS {literal(comment)};"
+    )
+    return [Change(f"let {name} log in for {owner}", sql)]
 
 
 def password_changes(name: str, password: str, present: Mapping[str, Any]) -> list[Change]:
@@ -200,21 +269,61 @@ def flotilla_postgres_changes(
     problems = flotilla_postgres_problems(databases)
     if problems:
         raise AnsibleFilterError("; ".join(problems))
-    lines = [json.loads(text) for text in state.splitlines() if text.strip()]
-    cluster = lines[0]
-    public = {entry["schema"]: entry["public"] for entry in lines[1:]}
-    roles, present = cluster["roles"], cluster["databases"]
+    roles, present, public = parsed(state)
 
     changes = password_changes(SUPERUSER, superuser_password, roles[SUPERUSER])
     changes += [closed(name) for name in ("postgres", "template1") if present[name]["public"]]
-    for owner, password in sorted({str(d["owner"]): str(d["password"]) for d in databases}.items()):
-        changes += role_changes(owner, password, roles.get(owner))
+    acts_for = {login_of(database): str(database["owner"]) for database in databases}
+    for owner in sorted(set(acts_for.values()) - acts_for.keys()):
+        changes += owner_changes(owner, roles.get(owner))
+    passwords = {login["login"]: login["password"] for login in flotilla_postgres_logins(databases)}
+    for login, password in sorted(passwords.items()):
+        changes += role_changes(login, password, roles.get(login))
+        if login != acts_for[login]:
+            changes += login_changes(login, acts_for[login], roles.get(login))
     for database in databases:
         name = str(database["name"])
         changes += database_changes(name, str(database["owner"]), present.get(name), public.get(name))
     return {
         "actions": [change.action for change in changes],
         "sql": script(changes) if changes else "",
+    }
+
+
+def parsed(state: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, bool]]:
+    """Return roles, databases, and which schemas are public, of what flotilla_postgres_state_sql's script printed."""
+    lines = [json.loads(text) for text in state.splitlines() if text.strip()]
+    return lines[0]["roles"], lines[0]["databases"], {entry["schema"]: entry["public"] for entry in lines[1:]}
+
+
+def flotilla_postgres_retirements(databases: Sequence[Mapping[str, Any]], state: str) -> dict[str, Any]:
+    """Return `roles`, who may log in and is declared no more, `actions` and `sql`, which takes that away.
+
+    An owner stays as a role without a login, and a login of Flotilla's goes; what it may own goes to the owner before.
+    Roles that somebody else made are left alone, whatever they are members of.
+    """
+    roles, present, _ = parsed(state)
+    acts_for = {login_of(database): str(database["owner"]) for database in databases}
+    changes: dict[str, Change] = {}
+    for owner in sorted(set(acts_for.values())):
+        if owner not in acts_for and owner in roles and roles[owner]["rolcanlogin"]:
+            sql = f"ALTER ROLE {identifier(owner)} NOLOGIN PASSWORD NULL;"
+            changes[owner] = Change(f"take the login of the role {owner} away", sql)
+        own = sorted({str(one["name"]) for one in databases if one["owner"] == owner} & present.keys())
+        for name, role in sorted(roles.items()):
+            if name not in acts_for and role["comment"] == LOGIN_COMMENT + owner:
+                moved = [
+                    f"\\connect -reuse-previous=on {identifier(database)}\nREASSIGN OWNED BY {identifier(name)} TO "
+                    f"{identifier(owner)};\nDROP OWNED BY {identifier(name)};"
+                    for database in own
+                ]
+                changes[name] = Change(
+                    f"remove the login {name}", "\n".join([*moved, f"DROP ROLE {identifier(name)};"])
+                )
+    return {
+        "roles": list(changes),
+        "actions": [change.action for change in changes.values()],
+        "sql": "".join(f"{change.sql}\n" for change in changes.values()),
     }
 
 
@@ -230,7 +339,10 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., object]]:
         return {
             "flotilla_postgres_changes": flotilla_postgres_changes,
+            "flotilla_postgres_logins": flotilla_postgres_logins,
             "flotilla_postgres_problems": flotilla_postgres_problems,
+            "flotilla_postgres_retirements": flotilla_postgres_retirements,
+            "flotilla_postgres_sessions_sql": flotilla_postgres_sessions_sql,
             "flotilla_postgres_state_sql": flotilla_postgres_state_sql,
             "flotilla_postgres_value": flotilla_postgres_value,
         }

@@ -50,6 +50,11 @@ options:
   secrets:
     description: Name to value. Written as files that the app's containers mount; never logged.
     type: dict
+  reissue:
+    description:
+      - Name to new value of secrets that were rotated (phase C(reactivate)). Every release that is kept gets them, so
+        that none comes back with a credential that is refused.
+    type: dict
   host:
     description: The inventory's name of the host, for messages and the app's FLOTILLA_HOST.
     type: str
@@ -265,6 +270,7 @@ def main() -> None:
             },
             "app": {"type": "dict", "required": True},
             "secrets": {"type": "dict", "no_log": True},
+            "reissue": {"type": "dict", "no_log": True},
             "host": {"type": "str", "required": True},
             "inventory": {"type": "str", "required": True},
             "run": {"type": "dict"},
@@ -366,7 +372,7 @@ def run(rollout: Rollout, params: Mapping[str, Any]) -> dict[str, Any]:
                 stop_first=params["stop_first"],
             )
         case "reactivate":
-            answer = rollout.reactivate(params["release"], stop_first=params["stop_first"])
+            answer = rollout.reactivate(params["release"], stop_first=params["stop_first"], reissue=params["reissue"])
         case "commit":
             answer = rollout.commit(window_of(params), delay_seconds=params["delay_seconds"])
         case "watch":

@@ -15,11 +15,13 @@ description:
     RV(authority), for a playbook that makes one and gives it in O(values).
   - The names in the variable C(environment_given_secrets) are never made up; those still without a value are returned.
   - With O(state=rekeyed) the vault is encrypted with a new password.
+  - With O(state=rotated) secrets get new random values. The result holds them and is never shown.
+  - A name such as C(vault_notes_database_user) is a login of Postgres, and gets a random name for one.
 options:
   state:
     description: What to do.
     type: str
-    choices: [complete, rekeyed]
+    choices: [complete, rekeyed, rotated]
     default: complete
   directory:
     description: Inventory directory whose C(vault.yml) is written; the last one given with C(-i) when empty.
@@ -31,6 +33,24 @@ options:
       and dictionaries of texts.
     type: dict
     default: {}
+  names:
+    description: What O(state=rotated) gives new values; when empty, all that O(logins) use.
+    type: list
+    elements: str
+    default: []
+  logins:
+    description:
+      - Who logs in to the data services, each with C(login) and C(password), and C(database) for those of Postgres. One
+        whose password would change and whose name would not is refused, as a login has one password at a time.
+    type: list
+    elements: dict
+    default: []
+  apps:
+    description: >-
+      The inventory's C(apps). One with a secret in its environment is refused, as a restart would not change it.
+    type: list
+    elements: dict
+    default: []
 attributes:
   check_mode:
     support: full
@@ -63,9 +83,13 @@ password_created:
   type: bool
 names:
   description: Names of the secrets that were set.
-  returned: O(state=complete)
+  returned: O(state=complete) and O(state=rotated)
   type: list
   elements: str
+current:
+  description: Name to the value that a secret has now.
+  returned: O(state=rotated)
+  type: dict
 ungiven:
   description: Names of secrets that others hand out and that were not given yet.
   returned: O(state=complete)

@@ -117,8 +117,13 @@ start_postgres() {
     docker network connect --alias postgres notes-blue postgres
     docker network connect --alias postgres notes-green postgres
     within 120 docker exec postgres pg_isready --quiet --host=127.0.0.1 --username=postgres --dbname=postgres
+    local login
+    login=$(cat /opt/notes/secrets/*/database_user*)
     docker exec --interactive postgres psql --quiet --set=ON_ERROR_STOP=1 --username=postgres << SQL
-CREATE ROLE notes LOGIN PASSWORD '$(cat /opt/notes/secrets/*/database_password*)';
+CREATE ROLE notes NOLOGIN;
+CREATE ROLE $login LOGIN PASSWORD '$(cat /opt/notes/secrets/*/database_password*)';
+GRANT notes TO $login;
+ALTER ROLE $login SET role TO 'notes';
 CREATE DATABASE notes OWNER notes;
 REVOKE ALL ON DATABASE notes FROM PUBLIC;
 \\connect notes

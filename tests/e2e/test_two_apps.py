@@ -20,10 +20,10 @@ def other_app() -> dict[str, Any]:
     entry = app_entry(
         name=OTHER,
         domains=[OTHER_DOMAIN],
-        environment={"DATABASE_NAME": OTHER, "DATABASE_USER": OTHER},
+        environment={"DATABASE_NAME": OTHER},
         rate_limit={"requests_per_second": 500, "burst": 500},
     )
-    entry["secrets"] = {**entry["secrets"], "database_password": SECRET}
+    entry["secrets"] = {**entry["secrets"], "database_user": OTHER, "database_password": SECRET}
     return entry
 
 

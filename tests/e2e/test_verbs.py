@@ -237,3 +237,47 @@ def findings(run: Run) -> set[str]:
     assert (run.rc != 0) == bool(table), run.output
     assert "1 of 1 hosts answered; their logs have" in run.text
     return {row[2] for row in table}
+
+
+def credentials(served: Environment) -> dict[str, str]:
+    """What the live release logs in with."""
+    record = json.loads(served.ssh(f"cat /opt/{APP}/releases/{served.live().release}/release.json"))
+    directory = f"/opt/{APP}/secrets/{record['secrets_version']}"
+    names = ("database_user", "database_password", "redis_password")
+    return {name: served.ssh(f"cat {directory}/{name}-10001") for name in names}
+
+
+def logs_in(served: Environment, known: dict[str, str]) -> tuple[bool, bool]:
+    """Whether Postgres and Redis let these credentials in."""
+    psql = f"psql -h 127.0.0.1 -U {known['database_user']} -d {APP} -Atc 'SELECT 1'"
+    database = f"docker exec -e PGPASSWORD={known['database_password']} postgres {psql}"
+    tls = "--tls --cacert /etc/flotilla/certs/current/ca.crt"
+    redis = f"docker exec -e REDISCLI_AUTH={known['redis_password']} redis redis-cli {tls} ping"
+    return "1" in served.ssh(database, check=False).split(), "PONG" in served.ssh(redis, check=False).split()
+
+
+def test_a_rotation_drops_nothing_and_ends_the_old_credentials(served: Environment) -> None:
+    before, old = served.live(), credentials(served)
+    assert logs_in(served, old) == (True, True)
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=600, timeout=30)
+    with BackgroundLoad(plan) as load:
+        run = served.playbook("playbooks/rotate.yml").succeeded()
+        result = load.stop()
+    after, new = served.live(), credentials(served)
+    assert result.requests > 100
+    assert not result.failures, result.summary(shown=30)
+    assert (after.release, after.version) == (before.release, before.version)
+    assert after.colour != before.colour
+    assert not set(old.values()) & set(new.values())
+    assert (logs_in(served, old), logs_in(served, new)) == ((False, False), (True, True))
+    assert not [value for value in (*old.values(), *new.values()) if value in run.text]
+    # What a new login makes belongs to the owner, as what the login before made does.
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    assert served.sql(owners) == ["notes"]
+    assert served.sql("SELECT rolname FROM pg_roles WHERE rolcanlogin") == ["postgres", new["database_user"]]
+
+
+def test_a_release_of_before_the_rotation_comes_back_with_the_new_credentials(served: Environment) -> None:
+    served.playbook("rollback.yml").succeeded()
+    assert served.live().version == "1.0.0"
+    assert logs_in(served, credentials(served)) == (True, True)

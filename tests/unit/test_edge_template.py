@@ -206,6 +206,8 @@ def test_a_certificate_by_acme_is_read_at_each_handshake() -> None:
     server = https(config, "notes.example.com")
     assert server.values("ssl_certificate") == ["$current_certificate/tls.crt"]
     assert server.values("ssl_certificate_key") == ["$current_certificate/tls.key"]
-    assert config.find("map $ssl_server_name $current_certificate").lines == ["default /etc/flotilla/certs/acme/current"]
+    assert config.find("map $ssl_server_name $current_certificate").lines == [
+        "default /etc/flotilla/certs/acme/current"
+    ]
     given = edge(nginx_acme_thumbprint="x", __nginx_certificate_directory="0123")
     assert https(given, "notes.example.com").values("ssl_certificate") == ["/etc/flotilla/certs/0123/tls.crt"]

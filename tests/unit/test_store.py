@@ -116,6 +116,22 @@ def test_secret_files_are_private(store: Store) -> None:
     assert path.stat().st_mode & 0o777 == 0o400
 
 
+def test_a_rotated_secret_reaches_every_release_that_is_kept(store: Store) -> None:
+    for version in ("v1", "v2"):
+        store.write_secrets(version, {"a-b": f"old {version}\r\n", "c": "c"}, {"a-b-0": ("a-b", 0), "c-0": ("c", 0)})
+    pinned = (store.secrets_directory("v1") / "a-b-0").open()
+    assert store.reissue_secrets({"a-b": "new", "b": "of nobody"}) == 2
+    for version in ("v1", "v2"):
+        path = store.secrets_directory(version) / "a-b-0"
+        assert path.read_text() == "new"
+        assert path.stat().st_mode & 0o777 == 0o400
+        assert (store.secrets_directory(version) / "c-0").read_text() == "c"
+    # What runs has the file that it was started with.
+    with pinned:
+        assert pinned.read().startswith("old v1")
+    assert store.reissue_secrets({"a-b": "new"}) == 0
+
+
 def test_unused_secret_versions_go(store: Store) -> None:
     add(store, "r1", Standing.LIVE)
     store.write_secrets("secrets-r1", {"a": "1"}, {"a-0": ("a", 0)})

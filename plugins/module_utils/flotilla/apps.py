@@ -305,19 +305,18 @@ def select(
     return chosen, problems
 
 
-def select_one(
-    apps: Sequence[Mapping[str, Any]], app: str | None, command: str
+def select_served(
+    apps: Sequence[Mapping[str, Any]], app: str | None, command: str, *, one: bool
 ) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """The one app that a rollback is about, without a version: the hosts know which there were."""
+    """The apps that a run is about, without a version: the hosts know which there were. one: as a rollback wants it."""
     names = [str(entry["name"]) for entry in apps]
     example = f"{command} -e app={names[0]} (apps: {', '.join(names)})"
-    if app is None and len(names) > 1:
+    if one and app is None and len(names) > 1:
         return [], [Problem("command line", "app", f"is not given, and there are {len(names)} apps", example)]
     if app is not None and app not in names:
         return [], [Problem("command line", "app", f"there is no app `{app}`{did_you_mean(app, names)}", example)]
-    chosen = dict(next(entry for entry in apps if app in (None, entry["name"])))
-    chosen.pop("version", None)
-    return [chosen], []
+    chosen = [entry for entry in apps if app in (None, entry["name"])]
+    return [{key: value for key, value in entry.items() if key != "version"} for entry in chosen], []
 
 
 def names_of(app: Mapping[str, Any], key: str) -> Iterable[str]:

@@ -12,7 +12,7 @@ from ansible.plugins.loader import filter_loader
 
 from . import acme, exposure
 from .approval import Approval, approval, host_choice_problems
-from .apps import check_apps, names_of, select, select_one, with_defaults
+from .apps import check_apps, names_of, select, select_served, with_defaults
 from .hooks import hook_problems
 from .inventory import Sources, group_problems, host_problems, misspelt, referenced_secrets, secret_problems
 from .pki.services import needs_authority
@@ -74,8 +74,8 @@ class Check:
             command=self.command,
         )
 
-    def app_to_roll_back(self) -> tuple[list[dict[str, Any]], list[Problem]]:
-        """The one app of a rollback or a restart. Its source and its secrets are not looked at: the hosts have them."""
+    def apps_that_serve(self, *, one: bool) -> tuple[list[dict[str, Any]], list[Problem]]:
+        """The one app of a rollback or a restart, or all. Sources and secrets are the hosts': nobody looks at them."""
         try:
             apps = self._readable(self.variables.get("apps"))
         except AnsibleError as error:
@@ -84,7 +84,7 @@ class Check:
         problems = self._shape(apps)
         if problems:
             return [], problems
-        chosen, problems = select_one(apps, self.extra.get("app"), self.command)
+        chosen, problems = select_served(apps, self.extra.get("app"), self.command, one=one)
         return [with_defaults(app) for app in chosen], problems
 
     def environment(self) -> Iterator[Problem]:

@@ -32,6 +32,7 @@ OURS = frozenset(
         "loadbalancer_drain_seconds",
         "approve",
         "release",
+        "secrets",
         "skip_hosts",
         "across_migration",
         "list",

@@ -103,9 +103,12 @@ class Rollout:
         preparation = Preparation(self.site, slot, bundle, router_config, digests)
         return self._prepared(slot, lambda: preparation.run(migrate=migrate))
 
-    def reactivate(self, release: str, *, stop_first: bool = False) -> dict[str, Any]:
-        """Bring a release that is there already up in the idle colour, as it was."""
+    def reactivate(
+        self, release: str, *, stop_first: bool = False, reissue: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Bring a release that is there already up in the idle colour, as it was but for the secrets of `reissue`."""
         slot = self._begin(release, stop_first)
+        self.site.store.reissue_secrets(reissue or {})
         return self._prepared(slot, Preparation(self.site, slot).again)
 
     def commit(self, window: Window | None, *, delay_seconds: float = 0.0) -> dict[str, Any]:

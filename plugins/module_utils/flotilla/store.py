@@ -142,6 +142,22 @@ class Store:
             write_atomic(directory / name, values[secret], mode=0o400)
             os.chown(directory / name, uid, -1)
 
+    def reissue_secrets(self, values: Mapping[str, str]) -> int:
+        """Give secrets another value in every version that is kept, and return how many files that were.
+
+        For credentials that were rotated: a release of before, gone back to later, must not come with dead ones.
+        Running containers have the old files until they are started anew. values: secret → value.
+        """
+        count = 0
+        for path in sorted((self.base / "secrets").glob("*/*-*")):
+            secret = path.name.rpartition("-")[0]
+            if secret in values and path.read_bytes() != values[secret].encode():
+                owner = path.stat().st_uid
+                write_atomic(path, values[secret], mode=0o400)
+                os.chown(path, owner, -1)
+                count += 1
+        return count
+
     # -- migrations that there is no way back from ------------------------------------------------
 
     def add_barrier(self, release: str, version: str) -> None:

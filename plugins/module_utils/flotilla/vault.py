@@ -23,10 +23,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 VAULT = "vault.yml"
 BESIDE = ".vault-password"
 SECRET_LENGTH = 32
+LOGIN_LENGTH = 10
 # Not random text: a list of {certificate, key}, which the role pki makes.
 AUTHORITIES = "vault_pki_authorities"
 # Nor these: private keys.
 KEYS = frozenset({"vault_acme_account_key", "vault_acme_certificate_key"})
+# Names whose value is a login of Postgres, and no password.
+LOGIN = re.compile(r"vault_[a-z0-9_]+_user")
 REFERENCE = re.compile(r"\bvault_[a-z0-9_]+\b")
 
 
@@ -202,6 +205,18 @@ def references(texts: Iterable[str]) -> set[str]:
     return {name for text in texts for name in REFERENCE.findall(strip_comments(text))}
 
 
+def new_value(name: str) -> str:
+    """A random value that fits a secret's name: a private key, a login of Postgres for `vault_…_user`, or a password."""
+    if name in KEYS:
+        return new_key()
+    return new_login() if LOGIN.fullmatch(name) else new_secret()
+
+
+def new_login() -> str:
+    """`login_` and 10 small letters and digits: an identifier that needs no quotes, new at each rotation."""
+    return "login_" + "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(LOGIN_LENGTH))
+
+
 def new_secret() -> str:
     """32 letters and digits (190 bits): safe in a URL, a shell, an env file, and for Postgres and Redis."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -212,11 +227,6 @@ def new_key() -> str:
     """A private key of the curve P-256, PKCS #8 in PEM."""
     pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(*pem).decode()
-
-
-def new_value(name: str) -> str:
-    """What a secret of this name gets that nobody gave a value."""
-    return new_key() if name in KEYS else new_secret()
 
 
 def plain_value(value: Any) -> Any:

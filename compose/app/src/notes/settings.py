@@ -113,7 +113,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         database_host=text("DATABASE_HOST", "postgres"),
         database_port=port(environment, "DATABASE_PORT", 5432),
         database_name=text("DATABASE_NAME", "notes"),
-        database_user=text("DATABASE_USER", "notes"),
+        database_user=secret(environment, "DATABASE_USER") or "notes",
         database_password=secret(environment, "DATABASE_PASSWORD"),
         redis_host=text("REDIS_HOST", "redis"),
         redis_port=port(environment, "REDIS_PORT", 6379),
