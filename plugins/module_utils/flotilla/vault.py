@@ -206,7 +206,7 @@ def references(texts: Iterable[str]) -> set[str]:
 
 
 def new_value(name: str) -> str:
-    """A random value that fits a secret's name: a private key, a login of Postgres for `vault_…_user`, or a password."""
+    """A random value that fits its name: a private key, a login of Postgres for `vault_…_user`, or a password."""
     if name in KEYS:
         return new_key()
     return new_login() if LOGIN.fullmatch(name) else new_secret()
