@@ -11,7 +11,7 @@ import pytest
 from testinfra.host import Host
 
 from roles.haproxy.molecule.default.tests.balancer_client import CONTAINER, HOSTS, Operator, answering
-from roles.nginx.molecule.default.tests.edge_client import Edge, Reply
+from roles.nginx.molecule.default.tests.edge_client import Edge, Reply, assert_secure
 
 DOWN = "/opt/app-hosts/app-1.down"
 
@@ -189,6 +189,7 @@ def test_the_maintenance_page_of_one_app(host: Host, edge: Edge, operator: Opera
         page = edge.ask("/")
         assert (page.status, page.header("Retry-After")) == (503, "60")
         assert page.header("Cache-Control") == "no-store"
+        assert_secure(page)
         assert edge.ask("/", name="wild.example.com").status == 200
     operator.do(state="maintenance", apps=["notes"], maintenance=False)
     assert edge.ask("/").status == 200
