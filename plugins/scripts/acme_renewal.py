@@ -336,7 +336,9 @@ class Keeper:
         if why := refusal(found, self.settings.names, self.key(), time.time()):
             raise AcmeError(f"the ACME server's certificate is of no use: {why}")
         version = self.place / found.fingerprint[:16]
-        version.mkdir(mode=0o755, exist_ok=True)
+        version.mkdir(exist_ok=True)
+        # Whatever the umask: the edge has a user of its own.
+        version.chmod(0o755)
         write(version / "tls.key", (self.directory / "certificate.key").read_text(), 0o400, self.settings.owner)
         write(version / "tls.crt", chain, 0o400, self.settings.owner)
         before = (self.place / CURRENT).readlink() if (self.place / CURRENT).is_symlink() else Path()
