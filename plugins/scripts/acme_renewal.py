@@ -159,7 +159,7 @@ def limit_days(certificate: Certificate, warn_days: float) -> float:
 def last_words(output: str) -> str:
     """What lego says last, without the time it begins its lines with, as one line of a few hundred letters."""
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in output.splitlines()]
-    kept = [line for line in lines if line]
+    kept = [line for line in lines if line and not line.startswith("[INFO]")]
     start = next((index for index, line in enumerate(kept) if "Could not" in line or "error:" in line[:8]), -1)
     return " ".join(kept[start:])[:600] or "lego said nothing"
 

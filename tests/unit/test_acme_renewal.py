@@ -115,7 +115,8 @@ def test_the_last_words_are_one_line_that_is_not_long(text: str) -> None:
 
 
 def test_the_last_words_are_those_of_the_error() -> None:
-    said = "2026/01/01 10:00:00 [INFO] trying\n2026/01/01 10:00:01 Could not obtain:\n\terror: one\n\tacme: two\n"
+    info = "[INFO] [a.example.com] acme: Could not find solver for: tls-alpn-01"
+    said = f"2026/01/01 10:00:00 {info}\n2026/01/01 10:00:01 Could not obtain:\n\terror: one\n\tacme: two\n"
     assert acme_renewal.last_words(said) == "Could not obtain: error: one acme: two"
 
 
