@@ -159,7 +159,7 @@ def limit_days(certificate: Certificate, warn_days: float) -> float:
 def last_words(output: str) -> str:
     """What lego says last, without the time it begins its lines with, as one line of a few hundred letters."""
     lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in output.splitlines()]
-    kept = [line for line in lines if line]
+    kept = [line for line in lines if line and not line.startswith("[INFO]")]
     start = next((index for index, line in enumerate(kept) if "Could not" in line or "error:" in line[:8]), -1)
     return " ".join(kept[start:])[:600] or "lego said nothing"
 
@@ -336,7 +336,9 @@ class Keeper:
         if why := refusal(found, self.settings.names, self.key(), time.time()):
             raise AcmeError(f"the ACME server's certificate is of no use: {why}")
         version = self.place / found.fingerprint[:16]
-        version.mkdir(mode=0o755, exist_ok=True)
+        version.mkdir(exist_ok=True)
+        # Whatever the umask: the edge has a user of its own.
+        version.chmod(0o755)
         write(version / "tls.key", (self.directory / "certificate.key").read_text(), 0o400, self.settings.owner)
         write(version / "tls.crt", chain, 0o400, self.settings.owner)
         before = (self.place / CURRENT).readlink() if (self.place / CURRENT).is_symlink() else Path()

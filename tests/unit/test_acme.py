@@ -100,7 +100,7 @@ def test_a_certificate_of_your_own_goes_first(more: dict[str, str], wanted: bool
 
 
 def test_hosts_with_one_key_are_peers_and_the_first_by_name_renews() -> None:
-    hostvars = {
+    hostvars: dict[str, dict[str, Any]] = {
         "lb-2": {**GOOD, "acme_certificate_key": KEY, "private_address": "10.0.0.12"},
         "lb-1": {**GOOD, "acme_certificate_key": KEY, "private_address": "fd00::11", "haproxy_https_port": 8443},
         "app-1": GOOD,

@@ -266,3 +266,23 @@ def test_an_inventory_of_the_lab_lies_over_the_one_before_it(base: Path) -> None
     assert f"{base}/lab/staging/group_vars/all/lab.yml:1: vault_extra: `vault_extra` has the same value" in said
     assert "given by the lab" not in said
     assert "is the name of the environment" not in said
+
+
+def test_public_certificates_are_checked_and_their_keys_made(base: Path) -> None:
+    settings = base / "production/group_vars/all/acme.yml"
+    settings.write_text('acme_email: operations@example.com\nacme_account_key: "{{ vault_acme_account_key }}"\n')
+    apps = base / "production/group_vars/all/apps.yml"
+    edit(apps, lambda text: text.replace("[www.example.com, example.com]", '[www.example.com, "*.example.com"]'))
+    status, said = validate(base, "production")
+    assert status != 0
+    assert "`vault_acme_account_key` has no value" in said
+    status, said = ansible("playbooks/secrets.yml", base, "-i", str(base / "production"))
+    assert status == 0, said
+    assert "BEGIN PRIVATE KEY" in open_vault(base, "production")["vault_acme_account_key"]
+    status, said = validate(base, "production")
+    assert status != 0
+    assert "domains: *.example.com: a wildcard is only signed after a DNS challenge, and acme_challenge is http" in said
+    assert "group_vars/all/apps.yml:" in said
+    append(settings, "acme_challenge: dns\nacme_dns_provider: digitalocean")
+    status, said = validate(base, "production")
+    assert status == 0, said

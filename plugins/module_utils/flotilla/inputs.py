@@ -144,7 +144,7 @@ class Check:
             try:
                 if not acme.wanted(host, self.hostvars[host], self.groups):
                     continue
-                apps = self._readable(self.hostvars[host].get("apps")) or []
+                apps = self._readable(self.hosts[host].get("apps")) or []
                 apps = [app for app in apps if isinstance(app, Mapping)]
                 yield from acme.problems(self.hostvars[host], apps, self._acme_place, command)
             except AnsibleError:
