@@ -47,6 +47,10 @@ options:
     description: How many of the last entries are returned (V(read)).
     type: int
     default: 20
+  links:
+    description: Whether the hashes of all entries, and what they say of other hosts, are returned too (V(read)).
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -79,12 +83,12 @@ links:
   description: The hashes of all entries, oldest first.
   type: list
   elements: str
-  returned: O(state=read)
+  returned: O(links=true)
 seen:
   description: What the entries say of other hosts' trails; C(host), C(number), C(hash), C(identity), and C(time).
   type: list
   elements: dict
-  returned: O(state=read)
+  returned: O(links=true)
 problems:
   description: Where the chain is broken, and what is wrong with the file.
   type: list
@@ -115,6 +119,7 @@ def main() -> None:
             "outcome": {"type": "str", "default": ""},
             "heads": {"type": "dict", "default": {}},
             "entries": {"type": "int", "default": 20},
+            "links": {"type": "bool", "default": False},
         },
         required_if=[("state", "recorded", ["verb"])],
         supports_check_mode=True,
@@ -141,8 +146,7 @@ def main() -> None:
         changed=False,
         trail=trail.told(chain.head),
         entries=[dict(one) for one in chain.entries[-params["entries"] :]] if params["entries"] > 0 else [],
-        links=[one["hash"] for one in chain.entries],
-        seen=chain.seen(),
+        **({"links": [one["hash"] for one in chain.entries], "seen": chain.seen()} if params["links"] else {}),
         environments=chain.environments(),
         problems=[*chain.problems, *problems],
         notes=[*chain.notes, *notes],

@@ -142,6 +142,17 @@ def test_a_deploy_reaches_every_host_and_is_told(fleet: Environment) -> None:
         assert line["from"].endswith(f"-{before}")
 
 
+def test_each_host_has_written_down_where_the_others_log_was(fleet: Environment) -> None:
+    read = {host: fleet.on(host).ssh("cat /opt/flotilla/trail.jsonl").splitlines() for host in HOSTS}
+    trails = {host: [json.loads(line) for line in lines] for host, lines in read.items()}
+    for host, others in zip(HOSTS, reversed(HOSTS), strict=True):
+        last = [one for one in trails[host] if (one["verb"], one["step"]) == ("deploy", "end")][-1]
+        number, link, _ = last["heads"][others]
+        seen = trails[others][number - 1]
+        assert (seen["n"], seen["hash"]) == (number, link)
+        assert (seen["run"], seen["step"]) == (last["run"], "begin")
+
+
 def test_a_rollback_needs_neither_registry_nor_checkout(fleet: Environment, tmp_path: Path) -> None:
     now = versions(fleet)[0]
     listed = fleet.playbook("rollback.yml", "-e", "list=true").succeeded().text

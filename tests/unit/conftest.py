@@ -1,10 +1,14 @@
-"""What a developer has set for Ansible in the shell is not part of what the tests test."""
+"""Neither what a developer has set for Ansible in the shell nor how busy the machine is plays a part in the tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("flotilla", deadline=None)
+settings.load_profile("flotilla")
 
 SETTINGS = ("ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_FORCE_COLOR", "ANSIBLE_DISPLAY_SKIPPED_HOSTS", "ANSIBLE_VERBOSITY")
 

@@ -112,6 +112,23 @@ def test_an_entry_that_lacks_its_line_end_alone_is_one(tmp_path: Path) -> None:
     assert [one["verb"] for one in chain.entries] == ["a", "b", "c"]
 
 
+def test_a_long_trail_goes_on_where_it_ended(tmp_path: Path) -> None:
+    trail = trail_of(tmp_path)
+    for number in range(120):
+        trail.append({"verb": "a", "reason": f"{number} " + "x" * 800})
+    with trail.path.open("ab") as file:
+        file.write(b"cut off")
+    trail.append({"verb": "after"})
+    with trail.path.open("ab") as file:
+        file.write(b"y" * 200_000)
+    assert trail.head()[0] == 121
+    trail.append({"verb": "last"})
+    chain = trail.read()
+    assert chain.problems == ()
+    assert [one["n"] for one in chain.entries] == list(range(1, 123))
+    assert len(chain.notes) == 2
+
+
 def test_it_is_roots_alone_and_says_where_it_ends(tmp_path: Path) -> None:
     trail = trail_of(tmp_path)
     assert trail.head() == [0, "0" * 64, ""]

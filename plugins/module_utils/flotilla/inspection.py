@@ -156,7 +156,8 @@ class Inspection:
         """What is not as provisioning left it, and what could not be looked at. command: ends what to run next."""
         again = f"{PROVISION}{command}"
         container = detect_container(self.root)
-        found = [Finding("sshd", what, again) for what in self._ssh()]
+        elsewhere = f"remove what says so below /etc/ssh, then {again}"
+        found = [Finding("sshd", what, elsewhere) for what in self._ssh()]
         found += [Finding("modes", what, again) for what in self._modes()]
         found += self._sudo()
         found += self._firewall(again)

@@ -20,6 +20,7 @@ OURS = frozenset(
         "version",
         "maintenance",
         "private_address",
+        "public_address",
         "environment_name",
         "environment_private_network",
         "environment_allow_latest",
@@ -28,6 +29,7 @@ OURS = frozenset(
         "environment_shared",
         "environment_approval",
         "environment_p95_ms",
+        "environment_public_addresses",
         "loadbalancer_mode",
         "loadbalancer_drain_seconds",
         "approve",
@@ -41,6 +43,9 @@ OURS = frozenset(
         "droplet_disk_gb",
         "secrets_directory",
         "secrets_values",
+        "droplets",
+        "certificate_days",
+        "names_file",
     }
 )
 # A name this close to one of ours is a misspelling of it, whatever it begins with.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import struct
@@ -26,6 +27,8 @@ from .journal import sync_directory
 
 FILE = Path("/opt/flotilla/trail.jsonl")
 HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key.pub")
+# Of the end of a trail, to find its last entry in.
+LAST_BYTES = 65536
 # What the first entry follows.
 NOTHING = "0" * 64
 # linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS (for a pointer to an int, whatever their type says), FS_APPEND_FL.
@@ -125,6 +128,16 @@ def read_chain(text: str) -> Chain:
     return Chain(tuple(entries), tuple(problems), tuple(notes), tuple(torn), ended)
 
 
+def read_end(lines: Sequence[str]) -> tuple[Head | None, tuple[str, ...]]:
+    """Where the next entry goes on, and the broken lines since; None where no line is an entry. Nothing is checked."""
+    torn: list[str] = []
+    for line in reversed(lines):
+        if entry := _entry(line):
+            return Head(entry["n"], entry["hash"]), tuple(reversed(torn))
+        torn.append(_digest(line))
+    return None, tuple(reversed(torn))
+
+
 @dataclass(frozen=True)
 class Trail:
     """The trail of one host."""
@@ -147,9 +160,9 @@ class Trail:
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             # Whoever waits here waits for a few file operations only.
             fcntl.flock(file, fcntl.LOCK_EX)
-            chain = read_chain(file.readall().decode(errors="replace"))
-            line = seal({"time": _now(), **entry}, chain.head, chain.torn)
-            data = f"{'' if chain.ended else chr(10)}{line}\n".encode()
+            head, torn, ended = _end(file)
+            line = seal({"time": _now(), **entry}, head, torn)
+            data = f"{'' if ended else chr(10)}{line}\n".encode()
             while data:
                 data = data[file.write(data) or 0 :]
             os.fsync(file.fileno())
@@ -158,7 +171,7 @@ class Trail:
                 sync_directory(self.path.parent)
                 if not self.contained:
                     add_flag(file.fileno())
-        return Head(chain.head.number + 1, json.loads(line)["hash"])
+        return Head(head.number + 1, json.loads(line)["hash"])
 
     def read(self) -> Chain:
         """What is there; an empty chain where nothing is. Raises `TrailError`."""
@@ -172,8 +185,11 @@ class Trail:
     def head(self) -> list[Any]:
         """Number and hash of the last entry, and whose they are; nothing where that cannot be said."""
         try:
-            return self.told(self.read().head)
-        except TrailError:
+            with self.path.open("rb", buffering=0) as file:
+                return self.told(_end(file)[0])
+        except FileNotFoundError:
+            return self.told(Head())
+        except OSError:
             return []
 
     def told(self, head: Head) -> list[Any]:
@@ -221,6 +237,20 @@ def add_flag(descriptor: int, flag: int = APPEND_ONLY) -> bool:
     except OSError:
         return False
     return True
+
+
+def _end(file: io.FileIO) -> tuple[Head, tuple[str, ...], bool]:
+    """The head of an open trail, the broken lines behind it, and whether its last line is whole."""
+    size = os.fstat(file.fileno()).st_size
+    for most in (LAST_BYTES, size):
+        file.seek(max(0, size - most))
+        lines = file.readall().decode(errors="replace").split("\n")
+        ended = lines[-1] == ""
+        # The first one may be a part of a line.
+        head, torn = read_end(lines[1 if most < size else 0 : -1 if ended else None])
+        if head:
+            return head, torn, ended
+    return Head(), torn, ended
 
 
 def _entry(line: str) -> dict[str, Any] | None:

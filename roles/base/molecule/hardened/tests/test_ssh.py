@@ -82,6 +82,7 @@ def test_the_banner_does_not_tell_the_version_of_the_package(audit: CommandResul
         ("loglevel", "VERBOSE"),
         ("maxauthtries", "3"),
         ("maxsessions", "4"),
+        ("exposeauthinfo", "yes"),
         ("maxstartups", "10:30:60"),
         ("passwordauthentication", "no"),
         ("permitemptypasswords", "no"),
