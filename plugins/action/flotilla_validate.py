@@ -43,12 +43,13 @@ class ActionModule(ActionBase):
             argument_spec={
                 "playbook": {"type": "str", "default": "deploy.yml"},
                 "apps": {"type": "bool", "default": True},
+                "part": {"type": "bool", "default": False},
                 "approval": {"type": "bool", "default": False},
             }
         )
         check = Check(variables, load_extra_vars(self._loader), self._templar, args["playbook"], ROOT)
         rollback = args["playbook"] in ABOUT_WHAT_IS_THERE
-        problems = list(check.hosts_of_this_run()) if rollback else list(check.environment())
+        problems = list(check.hosts_of_this_run()) if rollback else list(check.environment(part=args["part"]))
         apps: list[dict[str, Any]] = []
         asked = Approval()
         if args["apps"]:

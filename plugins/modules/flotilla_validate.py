@@ -23,6 +23,10 @@ options:
     description: Whether to check the apps and their Compose files too; provisioning alone needs no version.
     type: bool
     default: true
+  part:
+    description: Whether a part of the hosts will do, as C(--limit) says.
+    type: bool
+    default: false
   approval:
     description: Whether the run must be approved where the environment demands it, by C(approve) or at a prompt.
     type: bool

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -439,6 +439,82 @@ def test_the_authority_is_rotated_under_load(front: Environment) -> None:
 def engine(host: Environment) -> str:
     """The process of a host's engine."""
     return host.ssh("systemctl show -p MainPID --value docker").strip()
+
+
+def test_hosts_are_patched_and_rebooted_one_after_another(front: Environment) -> None:
+    """The first that fails ends the run; the next goes on there. No request notices, and no deploy comes between."""
+    patch = ("playbooks/patch.yml", "--limit", "app", "-e", "patch_upgrade=full")
+    hosts = [front.on(host) for host in HOSTS]
+    other = {"token": "another", "owner": "somebody", "machine": "elsewhere", "process": "1"}
+    with rebooting(front, HOSTS), load_on(front, *GETS_AND_POSTS, Stream(Kind.SLOW, Mode.NEW, concurrency=2)) as load:
+        hosts[0].ssh(OUTDATED)
+        hosts[1].ssh("touch /run/reboot-required")
+        booted = [host.ssh(BOOTED) for host in hosts]
+
+        hosts[0].module("flotilla_lock", state="taken", host=HOSTS[0], run=other, purpose="deploy notes")
+        refused = front.playbook(*patch)
+        assert refused.rc != 0
+        assert "the environment is locked by somebody" in refused.text
+        hosts[0].module("flotilla_lock", state="released", host=HOSTS[0], run=other)
+
+        failed = front.playbook(*patch)
+        assert failed.rc != 0
+        assert "Next, when that is mended: ansible-playbook playbooks/patch.yml" in failed.text
+        assert hosts_that_answer(front) == {HOSTS[1]}
+        assert [host.ssh("ls /opt/flotilla/lock.json", check=False) for host in hosts] == ["", ""]
+        assert [host.ssh(BOOTED) for host in hosts] == booted
+
+        hosts[0].ssh(f"rm {BROKEN}; touch /run/reboot-required")
+        with ThreadPoolExecutor() as pool:
+            run = pool.submit(front.playbook, *patch)
+            hosts[0].ssh("timeout 60 sh -c 'until grep -qs patch /opt/flotilla/lock.json; do sleep 0.1; done'")
+            deploy = front.deploy("1.1.0")
+            done = run.result().succeeded()
+        assert deploy.rc != 0
+        assert "(patch)" in deploy.text
+        result = load.stop()
+    print(f"\npatched in {done.seconds:.0f} s\n{result.summary()}")
+    assert not result.failures, result.summary(shown=30)
+    stored_once(front, result)
+    assert all(host.ssh(BOOTED) != before for host, before in zip(hosts, booted, strict=True))
+    assert hosts[0].ssh("dpkg-query --show --showformat '${Version}' hello") > "1"
+    assert hosts_that_answer(front) == set(HOSTS)
+
+    again = front.playbook("playbooks/patch.yml", "--limit", HOSTS[0], "-e", "patch_upgrade=full").succeeded()
+    assert {host: recap.changed for host, recap in again.recap.items()} == {HOSTS[0]: 0}
+    assert f"{HOSTS[0]}: nothing to do" in again.text
+
+
+BROKEN = "/etc/apt/apt.conf.d/99broken"
+# A package of Debian's in a version that never was, and what keeps apt from replacing it.
+OUTDATED = f"""
+set -e
+mkdir -p /root/hello/DEBIAN
+printf 'Package: hello\\nVersion: 0.1\\nArchitecture: %s\\nMaintainer: nobody\\nDescription: old\\n' \
+    "$(dpkg --print-architecture)" > /root/hello/DEBIAN/control
+chmod -R go-w,a+rX /root/hello
+dpkg-deb --build /root/hello /root/hello.deb > /dev/null
+dpkg --install /root/hello.deb > /dev/null
+echo 'DPkg::Pre-Invoke {{"false";}};' > {BROKEN}
+"""
+# When a droplet's first process began.
+BOOTED = "cut -d ' ' -f 22 /proc/1/stat"
+
+
+@contextmanager
+def rebooting(front: Environment, hosts: Sequence[str]) -> Iterator[None]:
+    """Let droplets come back from a reboot of their own, as machines do."""
+    droplets = [docker.from_env().containers.get(f"{front.name}-{host}") for host in hosts]
+
+    def restarts(policy: Any) -> None:
+        for droplet in droplets:
+            droplet.update(restart_policy={"Name": policy})
+
+    restarts("always")
+    try:
+        yield
+    finally:
+        restarts("no")
 
 
 def test_stop_first_costs_nothing_behind_a_balancer(front: Environment, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_three_steps_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("entries", [[OLD, NEW], [NEW, OLD]])
-@pytest.mark.parametrize("reached", ["", mark([OLD]), mark([OLD, OTHER])])
+@pytest.mark.parametrize("reached", ["", mark([OLD]), mark([OLD, OTHER])], ids=["none", "old", "other"])
 def test_a_step_that_has_not_reached_everybody_is_repeated(entries: list[dict[str, str]], reached: str) -> None:
     step = next_step(entries, reached)
     assert step is Step.AGAIN

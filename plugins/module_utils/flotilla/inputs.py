@@ -52,9 +52,11 @@ class Check:
             for host in variables["groups"]["all"]
         }
 
-    def hosts_of_this_run(self) -> Iterator[Problem]:
-        """Which hosts are there, and which were left out."""
+    def hosts_of_this_run(self, *, part: bool = False) -> Iterator[Problem]:
+        """Which hosts are there, and which were left out. part: whether a part of them will do."""
         yield from group_problems(self.groups, self.sources)
+        if part:
+            return
         present = self.variables.get("ansible_play_hosts_all") or self.variables["groups"]["all"]
         skipped = self.extra.get("skip_hosts") or ""
         limited = bool(self.variables.get("ansible_limit"))
@@ -87,9 +89,9 @@ class Check:
         chosen, problems = select_served(apps, self.extra.get("app"), self.command, one=one)
         return [with_defaults(app) for app in chosen], problems
 
-    def environment(self) -> Iterator[Problem]:
+    def environment(self, *, part: bool = False) -> Iterator[Problem]:
         """Groups, hosts, names, secrets, and the types of the roles' variables."""
-        yield from self.hosts_of_this_run()
+        yield from self.hosts_of_this_run(part=part)
         yield from host_problems(self.hosts, self.sources)
         names = {name for variables in self.hosts.values() for name in variables}
         for name, what in misspelt(names, self.roles).items():
