@@ -22,7 +22,7 @@ SCAN = r"""
 import json, select, socket, struct, sys, time
 
 SYN, RST, ACK = 2, 4, 16
-OWN_PORT, SEQUENCE, AT_ONCE, PATIENCE = 40001, 7, 4096, 1.5
+OWN_PORT, SEQUENCE, AT_ONCE, PATIENCE = 40001, 7, 16_384, 1.0
 
 def checksum(data):
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
@@ -39,7 +39,7 @@ def scan(address, ports):
     wire = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
     wire.connect((address, 0))
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-    addresses = b"".join(socket.inet_aton(name[0]) for name in (wire.getsockname(), wire.getpeername()))
+    addresses = socket.inet_aton(wire.getsockname()[0]) + socket.inet_aton(address)
     opened, refused = set(), set()
 
     def listen(seconds):
@@ -57,7 +57,7 @@ def scan(address, ports):
             wire.send(segment(addresses, port, SYN, SEQUENCE))
             if number % 256 == 0:
                 listen(0)
-        listen(0.2)
+        listen(0.3)
         for port in some:
             wire.send(segment(addresses, port, RST, SEQUENCE + 1))
     listen(PATIENCE)
