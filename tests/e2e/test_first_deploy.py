@@ -82,8 +82,8 @@ def secret(name):
     return open(f"/run/secrets/{name}").read().strip()
 
 async def postgres(host, context):
-    password = secret("database_password")
-    connection = await asyncpg.connect(host=host, user="notes", database="notes", password=password, ssl=context)
+    user, password = secret("database_user"), secret("database_password")
+    connection = await asyncpg.connect(host=host, user=user, database="notes", password=password, ssl=context)
     await connection.close()
 
 async def redis_(host, trusted):
