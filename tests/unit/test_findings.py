@@ -1,0 +1,80 @@
+"""What the hosts of an environment said, judged together."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+PLUGIN = Path(__file__).resolve().parents[2] / "plugins/action/flotilla_findings.py"
+ARGS = {"names_file": "", "certificate_days": 14}
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The action plugin; it keeps what it saw in a directory of the test's."""
+    spec = importlib.util.spec_from_file_location("flotilla_findings", PLUGIN)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    specs = module.options(PLUGIN.parents[2] / "roles")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "options", lambda _: specs)
+    return module
+
+
+def well(address: str) -> dict[str, Any]:
+    """What a database host said that is as it should be."""
+    return {
+        "group_names": ["postgres"],
+        "private_address": address,
+        "validate_trail": {
+            **{"trail": [1, "a", "key"], "links": ["a"], "seen": []},
+            **{"environments": ["production"], "problems": [], "notes": []},
+        },
+        "validate_host": {"findings": [], "notes": [], "ports": [22], "served": {}, "session": {"from": "192.0.2.1"}},
+        "validate_outside": {"reached": {"203.0.113.1": [22]}},
+        "validate_neighbours": {"reached": {}},
+    }
+
+
+def judged(plugin: ModuleType, said: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    variables = {
+        "ansible_play_hosts_all": list(said),
+        "hostvars": said,
+        "groups": {"all": list(said), "postgres": list(said)},
+        "environment_name": "production",
+    }
+    found: dict[str, Any] = plugin.judged(variables, ARGS)
+    return found
+
+
+def test_hosts_that_are_well_are_no_finding_and_are_remembered(plugin: ModuleType, tmp_path: Path) -> None:
+    found = judged(plugin, {"db-1": well("10.0.0.1"), "db-2": well("10.0.0.2")})
+    assert found["number"] == 0
+    assert found["lines"] == ["2 of 2 hosts answered; their logs have 2 entries"]
+    assert (tmp_path / ".flotilla/production/trail.json").exists()
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [{"unreachable": True, "msg": "no route to host"}, {"failed": False, "msg": "no python"}, {}],
+    ids=["unreachable", "failed", "not-asked"],
+)
+def test_a_host_that_says_nothing_is_a_finding_and_hides_no_other(plugin: ModuleType, silence: dict[str, Any]) -> None:
+    other = well("10.0.0.2")
+    other["validate_outside"]["reached"]["203.0.113.1"].append(9999)
+    found = judged(plugin, {"db-1": {**well("10.0.0.1"), "validate_trail": silence}, "db-2": other})
+    assert found["number"] == 2
+    assert any("it could not be looked at: " in line for line in found["lines"])
+    assert any("port 9999 answers the control node" in line for line in found["lines"])
+
+
+def test_entries_of_another_environment_are_a_finding(plugin: ModuleType) -> None:
+    said = well("10.0.0.1")
+    said["validate_trail"]["environments"] = ["production", "staging"]
+    assert any("it has entries of staging" in line for line in judged(plugin, {"db-1": said})["lines"])
