@@ -66,9 +66,9 @@ class Server:
         self.host.run_expect([0], f"printf '{lines}' > /opt/pebble/faults && systemctl restart pebble.service")
         until("the ACME server answers", self._answers)
 
-    def leads(self, name: str, address: str) -> None:
-        """Where a name leads, for whoever validates."""
-        for verb, more in (("clear-a", {}), ("add-a", {"addresses": [address]})):
+    def leads(self, name: str, *addresses: str) -> None:
+        """Where a name leads, for whoever validates. Of several addresses pebble asks one by chance, and no second."""
+        for verb, more in (("clear-a", {}), ("add-a", {"addresses": addresses})):
             body = json.dumps({"host": f"{name}.", **more}).encode()
             urllib.request.urlopen(f"http://{self.address}:8055/{verb}", body, timeout=10).close()
 
@@ -118,6 +118,9 @@ class Edge:
         connection.request("GET", path, headers={"Host": name or self.name})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
+
+    def private_address(self) -> str:
+        return str(self.host.check_output("hostname -I").split()[1])
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.host.check_output("flotilla-acme status"))
@@ -199,6 +202,8 @@ class Visitors:
                 if answer.status != 503:
                     self.failures.append(f"status {answer.status}")
                 self.requests += 1
+                if answer.will_close:
+                    connection = None
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(repr(error))
                 connection = None

@@ -74,7 +74,7 @@ def test_names_that_lead_elsewhere_leave_what_serves(edge: Edge, server: Server)
         assert edge.serves() == aged
         assert "www.example.com" in edge.status()["error"]
     finally:
-        server.leads("www.example.com", edge.host.check_output("hostname -I").split()[1])
+        server.leads("www.example.com", edge.private_address())
 
 
 def test_the_key_of_the_account_is_in_no_log(edge: Edge) -> None:
