@@ -16,7 +16,7 @@ EPHEMERAL = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", ROOT))
 CONVERGE = ROOT / "tests/lab/molecule/converge.yml"
 SECONDS = 300
 # A certificate of before is due, and the one that is made now is not.
-RENEWING = {"pki_valid_days": 398, "pki_renew_days": 397}
+RENEWING: dict[str, Any] = {"pki_valid_days": 398, "pki_renew_days": 397}
 
 
 @cache

@@ -73,6 +73,19 @@ def test_an_address_among_the_names_needs_a_certificate_for_clients_without_a_se
     ]
 
 
+def test_an_issued_certificate_is_named_by_a_variable_so_that_each_handshake_reads_it() -> None:
+    """Otherwise Nginx would keep the one that it has read at its start."""
+    issued = {
+        "nginx_issued_certificate": "/opt/flotilla/nginx/certs/issued",
+        "__nginx_certificate_directory": "issued/$current_certificate",
+    }
+    server = https(edge(**issued), "notes.example.com")
+    assert server.values("ssl_certificate") == ["/etc/flotilla/certs/issued/$current_certificate/tls.crt"]
+    assert server.values("ssl_certificate_key") == ["/etc/flotilla/certs/issued/$current_certificate/tls.key"]
+    assert "map $server_port $current_certificate" in render_edge(**issued)
+    assert "$current_certificate" not in render_edge()
+
+
 def test_a_header_is_added_only_where_the_app_has_none() -> None:
     config = edge(nginx_security_headers={"X-Frame-Options": "DENY"})
     assert config.find("map $upstream_http_x_frame_options $header_my_wiki_1").lines == ['default ""', '"" "DENY"']
