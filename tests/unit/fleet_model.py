@@ -237,7 +237,7 @@ class FakeRollout(Rollout):
 
         return self._prepared(slot, steps)
 
-    def reactivate(self, release: str, *, stop_first: bool = False) -> Result:
+    def reactivate(self, release: str, *, stop_first: bool = False, reissue: Mapping[str, str] | None = None) -> Result:
         slot = self._begin(release, stop_first)
 
         def steps() -> Release:

@@ -77,12 +77,14 @@ def test_an_issued_certificate_is_named_by_a_variable_so_that_each_handshake_rea
     """Otherwise Nginx would keep the one that it has read at its start."""
     issued = {
         "nginx_issued_certificate": "/opt/flotilla/nginx/certs/issued",
-        "__nginx_certificate_directory": "issued/$current_certificate",
+        "__nginx_certificate_directory": "issued/current",
     }
-    server = https(edge(**issued), "notes.example.com")
-    assert server.values("ssl_certificate") == ["/etc/flotilla/certs/issued/$current_certificate/tls.crt"]
-    assert server.values("ssl_certificate_key") == ["/etc/flotilla/certs/issued/$current_certificate/tls.key"]
-    assert "map $server_port $current_certificate" in render_edge(**issued)
+    config = edge(**issued)
+    server = https(config, "notes.example.com")
+    assert server.values("ssl_certificate") == ["$current_certificate/tls.crt"]
+    assert server.values("ssl_certificate_key") == ["$current_certificate/tls.key"]
+    served = config.find("map $ssl_server_name $current_certificate").lines
+    assert served == ["default /etc/flotilla/certs/issued/current"]
     assert "$current_certificate" not in render_edge()
 
 

@@ -27,7 +27,7 @@ def state(*, public: bool = False, schema: bool = False, **changed: Any) -> str:
     """Return what the server prints when NOTES is in place, with attributes of its role changed."""
     password = {"rolpassword": scram.verifier(NOTES["password"])}
     role = OWNER_ATTRIBUTES | password | {"comment": None, "owners": []} | changed
-    superuser = {"rolpassword": scram.verifier(SUPERUSER_PASSWORD), "comment": None, "owners": []}
+    superuser: dict[str, Any] = {"rolpassword": scram.verifier(SUPERUSER_PASSWORD), "comment": None, "owners": []}
     databases = {name: {"owner": "postgres", "public": False} for name in ("postgres", "template1")}
     databases["notes"] = {"owner": "notes", "public": public}
     lines = [

@@ -50,8 +50,9 @@ def rotate(
     apps = [{"name": "notes", "environment": environment}]
     extra = json.dumps({"directory": str(vault.directory), "names": list(names), "logins": logins, "apps": apps})
     command = ["-i", str(vault.directory), "-e", extra, "-vvv"]
-    named = {"FLOTILLA_VAULT_PASSWORD_FILE_STAGING": str(vault.password)}
-    run = ansible("ansible-playbook", str(root / "play.yml"), *command, **named)
+    run = ansible(
+        "ansible-playbook", str(root / "play.yml"), *command, FLOTILLA_VAULT_PASSWORD_FILE_STAGING=str(vault.password)
+    )
     return run.returncode, run.stdout + run.stderr, open_vault(vault, root)[0]
 
 
@@ -98,7 +99,7 @@ def test_a_login_that_stays_has_one_password_at_a_time(tmp_path: Path) -> None:
     assert after == VALUES
 
 
-APPS = [
+APPS: list[dict[str, Any]] = [
     {"name": "notes", "secrets": {"password": "new", "url": "redis://:other@redis", "key": "as it was"}},
     {"name": "todo", "secrets": {"key": "as it was"}},
     {"name": "page"},
