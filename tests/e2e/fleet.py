@@ -251,9 +251,15 @@ class Environment:
         return [argument for path in paths for argument in ("-i", str(path))]
 
     def secrets(self) -> dict[str, str]:
-        """The values of the vault, by name."""
+        """What nobody may see of the vault, by name: no names of logins, and of keys and authorities a line of the key."""
         values, _ = open_vault(Vault(self.lab_overlay, self.lab_overlay / ".vault-password"), ROOT)
-        return {name: str(value) for name, value in values.items()}
+        found = {name: str(value) for name, value in values.items() if not name.endswith("_user")}
+        for number, authority in enumerate(values["vault_pki_authorities"]):
+            found[f"the key of authority {number}"] = authority["key"]
+        return {
+            name: value.splitlines()[1] if "PRIVATE KEY" in value.splitlines()[0] else value
+            for name, value in found.items()
+        }
 
     def authorities(self) -> list[str]:
         """The certificates of the environment's own authorities, in their order."""
