@@ -251,15 +251,12 @@ class Environment:
         return [argument for path in paths for argument in ("-i", str(path))]
 
     def secrets(self) -> dict[str, str]:
-        """What nobody may see of the vault, by name: no names of logins, and of keys and authorities a line of the key."""
+        """What nobody may see of the vault, by name: no names of logins, and of a private key one line."""
         values, _ = open_vault(Vault(self.lab_overlay, self.lab_overlay / ".vault-password"), ROOT)
-        found = {name: str(value) for name, value in values.items() if not name.endswith("_user")}
-        for number, authority in enumerate(values["vault_pki_authorities"]):
-            found[f"the key of authority {number}"] = authority["key"]
-        return {
-            name: value.splitlines()[1] if "PRIVATE KEY" in value.splitlines()[0] else value
-            for name, value in found.items()
-        }
+        found = {name: value for name, value in values.items() if isinstance(value, str) and not name.endswith("_user")}
+        keys = {f"key {number}": one["key"] for number, one in enumerate(values["vault_pki_authorities"])}
+        lines = {name: value.strip().splitlines() for name, value in (found | keys).items()}
+        return {name: text[len(text) // 2] for name, text in lines.items()}
 
     def authorities(self) -> list[str]:
         """The certificates of the environment's own authorities, in their order."""
