@@ -26,7 +26,7 @@ options:
 """
 
 EXAMPLES = r"""
-user default {{ lines | flotilla_redis_accepted('default', redis_password) }}
+rules: "{{ lines | flotilla_redis_accepted('default', redis_password) }}"
 """
 
 RETURN = r"""
