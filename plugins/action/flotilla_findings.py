@@ -13,7 +13,8 @@ from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from flotilla.openings import declared, differences, needed
+from flotilla.exposure import allow_list
+from flotilla.openings import declared, differences
 from flotilla.public_face import certificate_problems, dns_problems, names_of, resolve, table
 from flotilla.roles import options
 from flotilla.witnesses import Kept, contradictions
@@ -114,8 +115,7 @@ def port_findings(said: Mapping[str, Mapping[str, Any]], variables: Mapping[str,
     defaults = {name: spec.get("default") for name, spec in options(ROOT / "roles")["firewall"].items()}
     addresses = {host: str(variables["hostvars"][host].get("private_address") or "") for host in groups["all"]}
     for host, told in said.items():
-        allow = told.get("firewall_allow") or needed(told["group_names"], told, groups, addresses)
-        rules = declared(told, defaults, allow)
+        rules = declared(told, defaults, allow_list(told["group_names"], told, groups, addresses))
         outside = (told.get(OUTSIDE) or {}).get("reached") or {}
         for open_ports in outside.values():
             source = told[HOST]["session"].get("from", "")

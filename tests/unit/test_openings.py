@@ -8,7 +8,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from flotilla.openings import admitted, declared, differences, needed, ports_of
+from flotilla.exposure import allow_list
+from flotilla.openings import admitted, declared, differences, ports_of
+from flotilla.packet_filter import Rule
 from flotilla.public_face import certificate_problems, dns_problems, names_of, table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,11 +22,13 @@ DEFAULTS = {
     "firewall_ssh_ports": [22],
     "firewall_allow_custom": [],
     "firewall_networks_default": {"cloudflare": ["198.51.100.0/24"]},
+    "firewall_public_sources": ["any"],
+    "firewall_metrics_sources": [],
 }
 
 
-def rules(group: str, **variables: object) -> tuple[object, ...]:
-    return declared(variables, DEFAULTS, needed([group], variables, GROUPS, ADDRESSES))
+def rules(group: str, **variables: object) -> tuple[Rule, ...]:
+    return declared(variables, DEFAULTS, allow_list([group], variables, GROUPS, ADDRESSES))
 
 
 @pytest.mark.parametrize(
@@ -41,18 +45,18 @@ def rules(group: str, **variables: object) -> tuple[object, ...]:
     ],
 )
 def test_what_is_declared_for_whom(group: str, source: str, port: int, yes: bool) -> None:
-    assert admitted(rules(group), source, port) is yes  # type: ignore[arg-type]
+    assert admitted(rules(group), source, port) is yes
 
 
 def test_the_inventory_adds_to_it() -> None:
     mine = rules("postgres", firewall_allow_custom=[{"ports": ["9100-9110"], "sources": ["cloudflare"]}])
-    assert admitted(mine, "198.51.100.7", 9105)  # type: ignore[arg-type]
-    assert not admitted(mine, "203.0.113.7", 9105)  # type: ignore[arg-type]
-    assert ports_of(mine) == [22, 5432]  # type: ignore[arg-type]
+    assert admitted(mine, "198.51.100.7", 9105)
+    assert not admitted(mine, "203.0.113.7", 9105)
+    assert ports_of(mine) == [22, 5432]
 
 
 def test_both_differences_are_told() -> None:
-    said = [what for what, _ in differences(rules("postgres"), "10.0.0.11", "app-1", [22, 9999])]  # type: ignore[arg-type]
+    said = [what for what, _ in differences(rules("postgres"), "10.0.0.11", "app-1", [22, 9999])]
     assert said == [
         "port 9999 answers app-1, and nothing declares it",
         "port 5432 is declared for app-1, and does not answer",

@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .packet_filter import Protocol, Rule, declared_rules
 from .ranges import holds_port
 
 ANYWHERE = "any"
-
-
-def needed(
-    member: Collection[str],
-    variables: Mapping[str, Any],
-    groups: Mapping[str, Sequence[str]],
-    addresses: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """What the groups of a host need, as entries of `firewall_allow`.
-
-    member: the host's groups.  variables: the host's.  addresses: host → private address.
-    """
-    apps = [addresses[host] for host in sorted(groups.get("app", ())) if addresses.get(host)]
-    balancers = [addresses[host] for host in sorted(groups.get("loadbalancer", ())) if addresses.get(host)]
-    found: list[dict[str, Any]] = []
-    if "loadbalancer" in member:
-        ports = [variables.get("haproxy_http_port", 80), variables.get("haproxy_https_port", 443)]
-        found.append({"ports": ports, "sources": [ANYWHERE]})
-    if "app" in member:
-        edge = [variables.get("nginx_http_port", 80), variables.get("nginx_https_port", 443)]
-        found.append({"ports": edge, "sources": balancers or [ANYWHERE]})
-    else:
-        for group, port in (("postgres", 5432), ("redis", 6379)):
-            if group in member and apps:
-                found.append({"ports": [variables.get(f"{group}_port", port)], "sources": apps})
-    return found
 
 
 def declared(variables: Mapping[str, Any], defaults: Mapping[str, Any], allow: Any) -> tuple[Rule, ...]:
