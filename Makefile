@@ -11,7 +11,8 @@ VERSION ?= 1.0.0
 HTTPS_PORT ?= 8443
 HTTP_PORT ?= 8080
 
-ROLES := $(sort $(foreach path,$(wildcard roles/*/molecule/*/molecule.yml),$(word 2,$(subst /, ,$(path)))))
+SCENARIOS := $(wildcard roles/*/molecule/*/molecule.yml)
+ROLES := $(sort $(foreach path,$(SCENARIOS),$(word 2,$(subst /, ,$(path)))))
 INVENTORY := -i inventories/$(ENV)
 OVERLAY := -i .lab/$(LAB)/$(ENV)
 LAB_PLAYBOOK := ansible-playbook playbooks/lab.yml -e lab_name=$(LAB)
@@ -76,7 +77,7 @@ molecule: $(ROLES:%=molecule-%) ## role tests; molecule-<role> runs one
 
 .PHONY: $(ROLES:%=molecule-%)
 $(ROLES:%=molecule-%): molecule-%: venv
-	cd roles/$* && molecule test --all $(EXCEPT)
+	cd roles/$* && molecule test $(or $(WHICH),--all)
 
 .PHONY: e2e
 e2e: venv ## end-to-end tests, each file in a lab of its own
@@ -85,15 +86,16 @@ e2e: venv ## end-to-end tests, each file in a lab of its own
 .PHONY: thorough
 thorough: venv ## the tests that `make test` has no time for
 	pytest tests/e2e -m thorough -n 2 --dist loadfile --timeout 3600 --durations 15
-	cd roles/base && molecule test -s hardened
-	cd roles/nginx && molecule test -s waf
-	cd roles/acme && molecule test -s faults
+	@for path in $(filter-out %/default/molecule.yml,$(SCENARIOS)); do \
+	    scenario=$${path%/molecule.yml}; \
+	    (cd "$${path%%/molecule/*}" && molecule test --scenario-name "$${scenario##*/}") || exit 1; \
+	done
 
 # The load tests share the machine with one other lab at most; the roles' tests come after them, three at a time.
 .PHONY: test
 test: check images ## everything that continuous integration runs
 	@$(MAKE) e2e
-	@$(MAKE) -j 3 --output-sync=target molecule EXCEPT='--exclude hardened --exclude waf --exclude faults'
+	@$(MAKE) -j 3 --output-sync=target molecule WHICH='--scenario-name default'
 
 .PHONY: soak
 soak: venv ## under load: 20 releases of one host, 10 with 5 rollbacks of two, 3 of eight
