@@ -277,11 +277,13 @@ def reboot(host: Environment) -> None:
     awake(host)
 
 
-# `make thorough` has all hosts.
+# `make thorough` has all hosts, and what else could open something.
 @pytest.mark.parametrize(
     "name", [pytest.param(host, marks=() if host == HOSTS[1] else pytest.mark.thorough) for host in EVERY_HOST]
 )
-@pytest.mark.parametrize("happens", [restart_engine, reload_firewall, reboot])
+@pytest.mark.parametrize(
+    "happens", [*(pytest.param(one, marks=pytest.mark.thorough) for one in (restart_engine, reload_firewall)), reboot]
+)
 def test_a_stranger_finds_nothing_more_afterwards(
     front: Environment, strangers: Mapping[str, Stranger], name: str, happens: Callable[[Environment], None]
 ) -> None:
@@ -440,6 +442,7 @@ def engine(host: Environment) -> str:
     return host.ssh("systemctl show -p MainPID --value docker").strip()
 
 
+@pytest.mark.thorough
 def test_hosts_are_patched_and_rebooted_one_after_another(front: Environment) -> None:
     """The first that fails ends the run; the next goes on there. No request notices, and no deploy comes between."""
     patch = ("playbooks/patch.yml", "--limit", "app", "-e", "patch_upgrade=full")

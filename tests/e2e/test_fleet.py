@@ -323,7 +323,9 @@ def deploy_until(fleet: Environment, version: str, host: str, phase: str) -> Ite
 
 
 # `make faults` has every phase on every host.
-@pytest.mark.parametrize(("host", "phase"), [(HOSTS[1], "preparing"), (HOSTS[0], "committed")])
+@pytest.mark.parametrize(
+    ("host", "phase"), [(HOSTS[1], "preparing"), pytest.param(HOSTS[0], "committed", marks=pytest.mark.thorough)]
+)
 def test_the_next_run_ends_what_a_dead_controller_left(fleet: Environment, host: str, phase: str) -> None:
     before = versions(fleet)[0]
     version = other(before)

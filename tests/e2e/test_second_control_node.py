@@ -28,6 +28,7 @@ STREAMS = (
 ANSIBLE_CORE = "2.21"
 # The role whose tests are the cheapest, as a scenario of another name: this machine may be running the original.
 ROLE, SCENARIO = "redis", "second"
+pytestmark = pytest.mark.thorough
 # Two minutes on an idle machine; a busy one may take three times as long.
 MOLECULE_SECONDS = 840
 
@@ -45,7 +46,6 @@ def test_it_has_the_current_ansible(node: ControlNode) -> None:
     assert f"python version = {PYTHON}." in version
 
 
-@pytest.mark.thorough
 def test_the_unit_tests_pass(node: ControlNode) -> None:
     run = node.run("pytest", "tests/unit", "-n", "auto", "-m", "not compose").succeeded()
     summary = run.output.splitlines()[-1]
@@ -105,7 +105,6 @@ def maker(production: Environment, tmp_path_factory: pytest.TempPathFactory) -> 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-@pytest.mark.thorough
 def test_the_role_tests_of_one_role_pass(maker: tuple[ControlNode, Path]) -> None:
     node, scratch = maker
     role = ROOT / "roles" / ROLE

@@ -44,7 +44,7 @@ BUSY = "another run works on"
 BUSY_SECONDS = 90.0
 
 
-@pytest.fixture(scope="module", params=["blue", "green"])
+@pytest.fixture(scope="module", params=["blue", pytest.param("green", marks=pytest.mark.thorough)])
 def colour(request: pytest.FixtureRequest, served: Environment) -> str:
     """The colour that serves: the first deploy's, and then the second one's."""
     wanted: str = request.param
