@@ -9,6 +9,8 @@ import itertools
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +147,53 @@ def test_edges_show_who_they_are_to_the_balancer(front: Environment) -> None:
         assert "OK" in host.ssh(verify, given=shown)
         assert host.ssh("ls /opt/flotilla/nginx/ca", check=False) == ""
         assert host.ssh("cat /opt/flotilla/nginx/certs/issued/current/ca.crt") == authority
+
+
+# In a container of the app, with what another environment would come with.
+KNOCKS = """
+import asyncio, ssl, sys
+import asyncpg, redis.asyncio
+
+async def main():
+    database, cache = sys.argv[1:]
+    tls = ssl.create_default_context(cafile="/run/secrets/authorities")
+    user = open("/run/secrets/database_user").read().strip()
+    trusted = {"ssl": True, "ssl_ca_certs": "/run/secrets/authorities"}
+    connect = asyncpg.connect(host=database, user=user, database="notes", password="of staging", ssl=tls)
+    client = redis.asyncio.Redis(host=cache, password="of staging", **trusted)
+    for stack, knock in (("postgres", connect), ("redis", client.ping())):
+        try:
+            await knock
+            print(stack, "let in")
+        except Exception as error:
+            print(stack, type(error).__name__)
+
+asyncio.run(main())
+"""
+
+
+def test_what_another_environment_has_opens_nothing(front: Environment, tmp_path: Path) -> None:
+    """Its SSH key, the password of its vault, those of its Postgres and Redis. (The next test has its authority.)"""
+    key, password = tmp_path / "staging", tmp_path / "password"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    unknown = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
+    ssh = ["ssh", "-F", "none", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", *unknown]
+    for host in EVERY_HOST:
+        address = front.on(host).address
+        said = subprocess.run(
+            [*ssh, f"deploy@{address}", "true"], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert said.returncode == 255
+        assert "Permission denied (publickey)" in said.stderr
+    password.write_text("of staging\n")
+    view = [str(Path(sys.executable).with_name("ansible-vault")), "view", "--vault-id", f"production@{password}"]
+    opened = subprocess.run([*view, str(front.lab_overlay / "vault.yml")], capture_output=True, text=True, check=False)
+    assert opened.returncode != 0
+    assert "Decryption failed" in opened.stdout + opened.stderr
+    data = [front.on(host).private_address for host in ("production-db-1", "production-cache-1")]
+    app = "$(docker ps --format '{{.Names}}' | grep '^notes-.*-api-1$')"
+    knocked = front.on(HOSTS[0]).ssh(f"docker exec -i {app} python3 - {' '.join(data)}", given=KNOCKS, check=False)
+    assert knocked.split() == ["postgres", "InvalidPasswordError", "redis", "AuthenticationError"]
 
 
 def test_a_host_with_somebody_elses_certificate_gets_nothing(front: Environment) -> None:
