@@ -157,7 +157,7 @@ def test_draining_says_what_is_left_at_its_deadline(edge: Edge, operator: Operat
 
 
 def test_a_reload_ends_no_request(edge: Edge, operator: Operator) -> None:
-    slow = Slow(edge, 12)
+    slow = Slow(edge, 20)
     slow.start()
     busy = in_flight(operator)
     operator.do(state="reloaded")
