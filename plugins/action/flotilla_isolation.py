@@ -28,7 +28,6 @@ from flotilla.inventory import Sources
 from flotilla.problem import Problem, report
 from flotilla.sharing import Environment, OpenedVault, Thing
 from flotilla.vault import (
-    BESIDE,
     Vault,
     locate,
     open_vault,
@@ -121,12 +120,12 @@ def source_problems(sources: Sequence[str]) -> Iterator[Problem]:
 
 
 def environments_of(sources: Sequence[str]) -> list[list[Path]]:
-    """The directories of each environment. One of the lab without a name of its own lies over the one before it."""
+    """The directories of each environment. One outside of inventories/ that names none lies over the one before it."""
     groups: list[list[Path]] = []
     for source in sources:
         directory = directory_of(source)
-        beside = locate(directory, ROOT, os.environ).password.name == BESIDE
-        if groups and beside and not Sources((directory,), ROOT).find("environment_name"):
+        named = directory.parent == ROOT / "inventories" or Sources((directory,), ROOT).find("environment_name")
+        if groups and not named:
             groups[-1].append(directory)
         else:
             groups.append([directory])

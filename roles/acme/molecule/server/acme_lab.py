@@ -62,7 +62,9 @@ class Server:
 
     def start(self, **faults: int) -> None:
         """Begin anew, with these of its environment variables."""
-        lines = "".join(f"{name}={value}\\n" for name, value in {"PEBBLE_VA_NOSLEEP": 1, **faults}.items())
+        lines = "".join(
+            f"{name}={value}\\n" for name, value in {"PEBBLE_VA_NOSLEEP": 1, "PEBBLE_AUTHZREUSE": 0, **faults}.items()
+        )
         self.host.run_expect([0], f"printf '{lines}' > /opt/pebble/faults && systemctl restart pebble.service")
         until("the ACME server answers", self._answers)
 
