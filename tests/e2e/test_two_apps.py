@@ -13,6 +13,7 @@ from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Tar
 OTHER = "todo"
 OTHER_DOMAIN = "todo.example.com"
 SECRET = "{{ vault_todo_database_password }}"
+LOGIN = "{{ vault_todo_database_user }}"
 
 
 def other_app() -> dict[str, Any]:
@@ -23,7 +24,7 @@ def other_app() -> dict[str, Any]:
         environment={"DATABASE_NAME": OTHER},
         rate_limit={"requests_per_second": 500, "burst": 500},
     )
-    entry["secrets"] = {**entry["secrets"], "database_user": OTHER, "database_password": SECRET}
+    entry["secrets"] = {**entry["secrets"], "database_user": LOGIN, "database_password": SECRET}
     return entry
 
 
@@ -32,7 +33,7 @@ LAB = Lab(
         "apps": [app_entry(rate_limit={"requests_per_second": 500, "burst": 500}), other_app()],
         "postgres_databases": [
             *inventory_variables("postgres")["postgres_databases"],
-            {"name": OTHER, "owner": OTHER, "password": SECRET},
+            {"name": OTHER, "owner": OTHER, "login": LOGIN, "password": SECRET},
         ],
     }
 )
