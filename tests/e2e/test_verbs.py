@@ -92,6 +92,8 @@ def test_a_restart_drops_nothing_and_ships_nothing(served: Environment) -> None:
     assert after.colour != before.colour
     assert list(served.colours()) == [after.colour]
     assert f"notes 1.0.0: restarted, serves on {HOST} ({after.colour})" in run.text.splitlines()[-1]
+    # It goes a rollback's way, and is none.
+    assert "on_rollback" not in TOLD.read_text()
 
 
 def test_the_status_of_a_whole_host(served: Environment) -> None:
