@@ -109,6 +109,8 @@ def test_a_secret_without_a_value_is_told_once_with_the_command(sources: invento
     hosts: dict[str, dict[str, Any]] = {
         "a": {"x": ["{{ vault_one }}"], "y": {"z": "{{ vault_one }} {{ vault_two }}"}, "vault_two": "2"},
         "b": {"registry": "{{ vault_given }}", "environment_given_secrets": ["vault_given"]},
+        # What the command line of a rotation names, it does not use.
+        "c": {"secrets": "vault_mistyped"},
     }
     problems = inventory.secret_problems(hosts, ["vault_given"], sources, "COMMAND")
     assert [problem.next for problem in problems] == [

@@ -175,6 +175,10 @@ def referenced_secrets(value: Any) -> set[str]:
     return {name for item in value for name in referenced_secrets(item)}
 
 
+# They name secrets, and use none: those that others hand out, and `-e secrets=` of a rotation.
+NAMING = frozenset({"environment_given_secrets", "secrets"})
+
+
 def secret_problems(
     hosts: Mapping[str, Mapping[str, Any]], given: Iterable[str], sources: Sources, command: str
 ) -> list[Problem]:
@@ -183,7 +187,7 @@ def secret_problems(
     asked = set(given)
     for variables in hosts.values():
         for variable, value in variables.items():
-            if variable == "environment_given_secrets":
+            if variable in NAMING:
                 continue
             for name in sorted(referenced_secrets(value) - variables.keys()):
                 there = any((directory / VAULT).exists() for directory in sources.directories)
