@@ -126,6 +126,9 @@ def _container(
         init=True,
         # The lab's clean-up removes what has its label.
         labels={"flotilla.lab": lab.name},
+        # The unit tests give the firewall's rules to nft, in a network of their own.
+        cap_add=["NET_ADMIN", "SYS_ADMIN"],
+        security_opt=["apparmor=unconfined"],
         network=network,
         volumes=list(volumes),
         environment=dict(environment or {}),

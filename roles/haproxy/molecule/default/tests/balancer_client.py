@@ -14,6 +14,7 @@ from roles.nginx.molecule.default.tests.edge_client import Edge
 DIRECTORY = "/opt/flotilla/haproxy"
 CONTAINER = "haproxy-haproxy-1"
 HOSTS = {"app-1", "app-2"}
+FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
 ROOT = Path(__file__).resolve().parents[5]
 
 

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from roles.haproxy.molecule.default.tests.balancer_client import CONTAINER, DIRECTORY, HOSTS, answering
+from roles.haproxy.molecule.default.tests.balancer_client import CONTAINER, DIRECTORY, FETCH, HOSTS, answering
 from roles.nginx.molecule.default.tests.edge_client import Edge, assert_secure, reply
-
-FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
 
 
 def handshake(host: Host, edge: Edge, options: str) -> str:
