@@ -12,6 +12,8 @@ from typing import Any
 
 from testinfra.host import Host
 
+# How long an answer may take: longer than any that a test makes slow.
+SECONDS = 60
 DIRECTORY = "/opt/flotilla/nginx"
 LIVE = f"{DIRECTORY}/live/notes"
 COLOURS = ("blue", "green")
@@ -95,8 +97,8 @@ class Edge:
 
     def connect(self, name: str | None = None, context: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
         """A connection over TLS, verified against the host's own authority."""
-        raw = socket.create_connection((self.address, 443), timeout=20)
-        connection = http.client.HTTPConnection(name or self.name, timeout=20)
+        raw = socket.create_connection((self.address, 443), timeout=SECONDS)
+        connection = http.client.HTTPConnection(name or self.name, timeout=SECONDS)
         connection.sock = (context or self.context).wrap_socket(raw, server_hostname=name or self.name)
         return connection
 
