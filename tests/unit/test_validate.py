@@ -147,7 +147,7 @@ def test_the_inventories_that_ship_can_be_read(environment: str) -> None:
 
 def test_a_rotation_looks_at_the_names_first(overlay: Path) -> None:
     assert play("playbooks/secrets.yml", overlay).returncode == 0
-    run = play("playbooks/rotate.yml", overlay, "-e", "secrets=vault_redis_pasword, vault_pki_authorities")
+    run = play("playbooks/rotate.yml", overlay, "-e", "secrets=vault_redis_pasword,vault_pki_authorities")
     text = run.stdout + run.stderr
     assert run.returncode != 0
     assert "vault_redis_pasword is not there, but vault_redis_password is. Next: correct -e secrets=" in text
