@@ -207,7 +207,7 @@ def test_each_environment_s_own_inputs_are_checked(base: Path) -> None:
 def test_one_environment_is_checked_by_itself(base: Path) -> None:
     status, said = validate(base, "production")
     assert status == 0, said
-    assert "production: 5 hosts, 1 app, 9 secrets; its inputs are right\none environment; to compare it" in said
+    assert "budget `production`: 80 USD a month, alert at 80 %\none environment; to compare it" in said
 
 
 @pytest.mark.parametrize(
