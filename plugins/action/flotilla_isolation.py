@@ -22,7 +22,7 @@ from ansible.vars.manager import VariableManager
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from flotilla import agreed, isolation
+from flotilla import agreed, budget, isolation
 from flotilla.inputs import Check
 from flotilla.inventory import Sources
 from flotilla.problem import Problem, report
@@ -160,7 +160,7 @@ class Reading:
         self.environment = self._environment(str(first), directories, apps)
         self.line = (
             f"{self.environment.name}: {_number(self.check.hosts, 'host')}, {_number(apps, 'app')}, "
-            f"{_number(self.environment.secrets, 'secret')}; its inputs are right"
+            f"{_number(self.environment.secrets, 'secret')}; its inputs are right{self._budget(str(first))}"
         )
 
     def _environment(self, first: str, directories: Sequence[Path], apps: Sequence[Mapping[str, Any]]) -> Environment:
@@ -182,6 +182,13 @@ class Reading:
         )
         self.problems += [*wrong, *isolation.network_problems(environment)]
         return environment
+
+    def _budget(self, first: str) -> str:
+        """The environment's budget, to be shown; what is wrong with it is a problem."""
+        declared = self.environment.hosts.get(first, {}).get(budget.BUDGET)
+        found, wrong = budget.read(declared, self.check.sources.where)
+        self.problems += wrong
+        return f"; budget `{found.name}`: {found}" if found else ""
 
     def _worked_out(self, host: str) -> Iterator[tuple[str, Any]]:
         """The variables of a host that are compared. What a role's variable lacks, the check has said."""

@@ -536,6 +536,30 @@ def test_hosts_are_patched_and_rebooted_one_after_another(front: Environment) ->
     assert f"{HOSTS[0]}: nothing to do" in again.text
 
 
+@pytest.mark.thorough
+def test_hosts_of_data_and_the_balancer_are_patched_and_rebooted(front: Environment) -> None:
+    """The app has none of them for the length of a reboot, and all of them afterwards, with what was in them."""
+    names = ("production-lb-1", "production-cache-1", "production-db-1")
+    hosts = [front.on(name) for name in names]
+    rows = hosts[2].sql("SELECT count(*) FROM notes")
+    with rebooting(front, names):
+        for host in hosts:
+            host.ssh(f"{OUTDATED}rm {BROKEN}; touch /run/reboot-required")
+        booted = [host.ssh(BOOTED) for host in hosts]
+        patch = ("playbooks/patch.yml", "--limit", "loadbalancer:redis:postgres", "-e", "patch_upgrade=full")
+        done = front.playbook(*patch).succeeded()
+    # Data last, and Postgres after Redis.
+    said = [done.text.index(f"{name}: ") for name in names]
+    assert said == sorted(said)
+    assert all(host.ssh(BOOTED) != before for host, before in zip(hosts, booted, strict=True))
+    for host in hosts:
+        assert host.ssh("dpkg-query --show --showformat '${Version}' hello") > "1"
+        assert host.ssh("ls /opt/flotilla/lock.json", check=False) == ""
+    front.live_within(60)
+    assert hosts_that_answer(front) == set(HOSTS)
+    assert hosts[2].sql("SELECT count(*) FROM notes") == rows
+
+
 BROKEN = "/etc/apt/apt.conf.d/99broken"
 # A package of Debian's in a version that never was, and what keeps apt from replacing it.
 OUTDATED = f"""

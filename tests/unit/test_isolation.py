@@ -25,6 +25,8 @@ TITLES = {
     "authorized_keys": "authorised keys: 1 and 1, none shared",
     "vaults": "vaults: 1 and 1, each with an id and a password of its own",
     "secrets": "secrets: 2 and 2, none shared",
+    "backup_places": "backup buckets: 1 and 1, none shared",
+    "budgets": "budgets: 1 and 1, none shared",
 }
 
 
@@ -42,6 +44,8 @@ def environment(name: str, number: int) -> Environment:
                 "private_address": f"10.{number}.0.10",
                 "environment_private_network": f"10.{number}.0.0/16",
                 "ansible_ssh_private_key_file": f"/keys/{name}",
+                "backup_s3": {"endpoint": "https://s3.example.com", "bucket": f"backups-{name}"},
+                "environment_budget": {"name": name, "monthly_usd": 30, "alert_percent": 80},
                 "base_deploy_authorized_keys": [f"ssh-ed25519 AAAA{number}AAA {name}@laptop"],
             }
         },
@@ -80,6 +84,19 @@ def test_what_has_nothing_in_common_gets_a_line_for_each_comparison() -> None:
 
 
 ONE_SHARED = [
+    pytest.param(
+        "backup_places",
+        changed(backup_s3={"endpoint": "S3.example.com/", "bucket": "backups-staging"}),
+        "staging/bucket.yml:1: backup_s3.bucket: `backups-staging` is in production too (production/bucket.yml:1: "
+        "backup_s3.bucket). Next: give each environment a bucket",
+        id="a bucket of backups, its endpoint written otherwise",
+    ),
+    pytest.param(
+        "budgets",
+        changed(environment_budget={"name": "Staging", "monthly_usd": 80, "alert_percent": 80}),
+        "staging/environment_budget.yml:1: environment_budget.name: `staging` is the same as `Staging` in production",
+        id="a budget",
+    ),
     pytest.param(
         "addresses",
         changed(ansible_host="192.0.2.1"),

@@ -98,6 +98,7 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
         "apps:\n  - name: notes\n    source: compose/app\n    environment: {COMPOSE_FILE: x}\n    routes:\n"
         "      - {path: /, service: ui, port: 8080}\n      - {path: /, service: uii, port: 8080}\n"
         "firewall_public_sources: [cloudflaer]\n"
+        "redis_password: '{{ vault_short }}'\nvault_short: sta\n"
     )
     run = play(overlay.parent / "play.yml", overlay, "-e", "vesion=1", "-e", "version=latest")
     text = run.stdout + run.stderr
@@ -110,11 +111,30 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
         "apps[notes].environment.COMPOSE_FILE",
         f"{overlay}/group_vars/all/wrong.yml:13: firewall_public_sources: there are no networks called 'cloudflaer'",
         "pki_authorities: is missing: nobody signs for Postgres, Redis and edges behind a balancer. Next: add",
+        f"{overlay}/group_vars/all/wrong.yml:14: redis_password: the value of `vault_short` has fewer than 4 char",
         "`uii`",
         "command line: vesion: is not known (did you mean `version`?)",
         "command line: version: `latest` is forbidden",
     ):
         assert expected in text
+
+
+def test_a_secret_that_is_a_word_is_refused_with_the_command_that_replaces_it(overlay: Path) -> None:
+    (overlay / "vault.yml").unlink(missing_ok=True)
+    assert play("playbooks/secrets.yml", overlay).returncode == 0
+    values = overlay.parent / "values.yml"
+    values.write_text("secrets_values: {vault_notes_database_password: staging.example}\n")
+    assert play("playbooks/secrets.yml", overlay, "-e", f"@{values}").returncode == 0
+    refused = play(overlay.parent / "play.yml", overlay)
+    text = refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert re.search(
+        r"group_vars/all/apps.yml:\d+: apps\[notes\].secrets.database_password: the value of `vault_n", text
+    )
+    assert "as vault_notes_database_password, then ansible-playbook playbooks/secrets.yml -i inventories/stag" in text
+    values.write_text("secrets_values: {vault_notes_database_password: long and random}\n")
+    assert play("playbooks/secrets.yml", overlay, "-e", f"@{values}").returncode == 0
+    assert play(overlay.parent / "play.yml", overlay).returncode == 0
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])
@@ -123,3 +143,14 @@ def test_the_inventories_that_ship_can_be_read(environment: str) -> None:
     assert run.returncode == 0
     assert f'"environment_name": "{environment}"' in run.stdout
     assert "WARNING" not in run.stderr.replace("DEPRECATION WARNING", "")
+
+
+def test_a_rotation_looks_at_the_names_first(overlay: Path) -> None:
+    assert play("playbooks/secrets.yml", overlay).returncode == 0
+    run = play("playbooks/rotate.yml", overlay, "-e", "secrets=vault_redis_pasword,vault_pki_authorities")
+    text = run.stdout + run.stderr
+    assert run.returncode != 0
+    assert "vault_redis_pasword is not there, but vault_redis_password is. Next: correct -e secrets=" in text
+    assert "vault_pki_authorities is no password. Next: ansible-playbook playbooks/rotate-authority.yml" in text
+    # One task failed, and nobody tried to reach a host.
+    assert re.search(r"^staging-1 +0 +1 +0 ", text, re.MULTILINE)

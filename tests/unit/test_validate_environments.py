@@ -107,8 +107,8 @@ def test_the_inventories_that_ship_share_nothing(base: Path) -> None:
     assert status == 0, said
     assert (
         """
-staging: 1 host, 1 app, 9 secrets; its inputs are right
-production: 5 hosts, 1 app, 9 secrets; its inputs are right
+staging: 1 host, 1 app, 9 secrets; its inputs are right; budget `staging`: 30 USD a month, alert at 80 %
+production: 5 hosts, 1 app, 9 secrets; its inputs are right; budget `production`: 80 USD a month, alert at 80 %
 staging and production
   addresses: 2 and 10, none shared
   private networks: 1 and 1, none shared
@@ -119,6 +119,8 @@ staging and production
   authorised keys: 1 and 1, none shared
   vaults: 1 and 1, each with an id and a password of its own
   secrets: 9 and 9, none shared
+  backup buckets: 0 and 0, none shared
+  budgets: 1 and 1, none shared
 """
         in said
     )
@@ -205,7 +207,7 @@ def test_each_environment_s_own_inputs_are_checked(base: Path) -> None:
 def test_one_environment_is_checked_by_itself(base: Path) -> None:
     status, said = validate(base, "production")
     assert status == 0, said
-    assert "production: 5 hosts, 1 app, 9 secrets; its inputs are right\none environment; to compare it" in said
+    assert "budget `production`: 80 USD a month, alert at 80 %\none environment; to compare it" in said
 
 
 @pytest.mark.parametrize(

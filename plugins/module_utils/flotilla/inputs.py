@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
-from . import acme, exposure
+from . import acme, exposure, struck
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_served, with_defaults
 from .hooks import hook_problems
@@ -19,7 +21,7 @@ from .pki.services import needs_authority
 from .problem import Problem
 from .resolve.values import environment_problems
 from .roles import HANDED_OVER, options, roles_of
-from .static import static_problems
+from .static import service_names, static_problems
 from .vault import relative, texts_of
 
 MAGIC = frozenset({"groups", "hostvars", "omit", "playbook_dir", "role_names", "play_hosts", "environment", "vars"})
@@ -111,6 +113,7 @@ class Check:
         if not any(problem.variable.startswith("firewall_") for problem in wrong):
             yield from self._firewall()
         yield from self._public_certificates(secrets)
+        yield from self._struck(self._secrets_of_roles())
 
     def _firewall(self) -> Iterator[Problem]:
         """The firewall's variables of each host, whose types are right."""
@@ -195,6 +198,7 @@ class Check:
         for app in chosen:
             problems += self._routes(app)
             problems += self._compose(app, allow_latest)
+            problems += self._struck(self._secrets_of_app(app["name"]), self._words_of_app(app))
         return [with_defaults(app) for app in chosen], problems
 
     def _shape(self, apps: Any) -> list[Problem]:
@@ -208,6 +212,38 @@ class Check:
 
     def _place(self, name: str) -> str:
         return self.sources.place(name, within="apps")
+
+    def _struck(self, handed: Iterable[struck.Handed], words: Iterable[str] = ()) -> list[Problem]:
+        """Secrets that would be struck out of what hosts answer."""
+        given = self.variables.get("environment_given_secrets") or []
+        command = f"ansible-playbook playbooks/secrets.yml{self.inventory}"
+        return list(struck.problems(handed, {*words, *struck.words_of_hosts(self.hosts)}, given, command))
+
+    def _secrets_of_roles(self) -> Iterator[struck.Handed]:
+        for host, raw in self.hosts.items():
+            for name in struck.OF_ROLES:
+                if name in raw and (value := self._worked_out(partial(getitem, self.hostvars[host], name))):
+                    yield struck.Handed(name, self.sources.place(name), raw[name], value)
+
+    def _secrets_of_app(self, app: str) -> Iterator[struck.Handed]:
+        entry = next(entry for entry in self._readable(self.variables["apps"]) if entry["name"] == app)
+        for name, raw in (entry.get("secrets") or {}).items():
+            value = self._worked_out(partial(self.templar.template, raw))
+            yield struck.Handed(f"apps[{app}].secrets.{name}", self._place(name), raw, value, app=True)
+
+    def _words_of_app(self, app: Mapping[str, Any]) -> set[str]:
+        try:
+            text = (self.root / app["source"] / "compose.yaml").read_text()
+        except OSError:
+            return struck.words_of_app(app, ())
+        return struck.words_of_app(app, service_names(text))
+
+    def _worked_out(self, value: Callable[[], Any]) -> Any:
+        """A value, or nothing where a template in it does not work out, which is told elsewhere."""
+        try:
+            return value()
+        except AnsibleError:
+            return None
 
     def _readable(self, apps: Any) -> Any:
         """`apps` with its templates worked out, but for values that may be secret: they stay as written."""

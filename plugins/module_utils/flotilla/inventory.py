@@ -27,6 +27,7 @@ OURS = frozenset(
         "environment_stamp_key",
         "environment_given_secrets",
         "environment_shared",
+        "environment_budget",
         "environment_approval",
         "environment_p95_ms",
         "environment_public_addresses",

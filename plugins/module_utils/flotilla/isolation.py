@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from .agreed import SHARED, Agreed
+from .budget import BUDGET
 from .problem import Problem
 from .sharing import Comparison, Environment, Finding, OpenedVault, Thing, Words, compared
 from .ssh_keys import Key, read_keys
@@ -21,8 +23,9 @@ from .ssh_keys import Key, read_keys
 PRIVATE_KEY_FILES = ("ansible_ssh_private_key_file", "ansible_private_key_file")
 AUTHORIZED_KEYS = "base_deploy_authorized_keys"
 NETWORK = "environment_private_network"
+BACKUP_BUCKET = "backup_s3"
 # Of each host, with their templates worked out.
-VARIABLES = ("ansible_host", "private_address", NETWORK, AUTHORIZED_KEYS, *PRIVATE_KEY_FILES)
+VARIABLES = ("ansible_host", "private_address", NETWORK, AUTHORIZED_KEYS, BACKUP_BUCKET, BUDGET, *PRIVATE_KEY_FILES)
 # The Compose projects that a group has on its hosts, beside those of the apps.
 STACK_OF = {"app": "nginx", "postgres": "postgres", "redis": "redis", "loadbalancer": "haproxy"}
 
@@ -246,6 +249,34 @@ def secrets(one: Environment, other: Environment) -> Finding:
     return compared(words, one, other, lambda environment: environment.secrets)
 
 
+def backup_places(one: Environment, other: Environment) -> Finding:
+    """No bucket of backups is the other's too. Hosts of the group `backup` are held against each other as addresses."""
+    words = Words("backup buckets", "give each environment a bucket, and an access key, of its own", agreeable=False)
+    return compared(words, one, other, _backup_places)
+
+
+def _backup_places(environment: Environment) -> Iterator[Thing]:
+    for _, value in environment.of_hosts(BACKUP_BUCKET):
+        if isinstance(value, Mapping) and value.get("bucket"):
+            bucket = str(value["bucket"])
+            endpoint = re.sub(r"^\w+://", "", str(value.get("endpoint") or "")).strip("/").lower()
+            place = environment.place("bucket", bucket)
+            yield Thing(f"{endpoint}/{bucket}", bucket, place, f"{BACKUP_BUCKET}.bucket")
+
+
+def budgets(one: Environment, other: Environment) -> Finding:
+    """What the one costs is not counted with what the other costs."""
+    words = Words("budgets", "make a budget for each with the provider, and name it here", agreeable=False)
+    return compared(words, one, other, _budgets)
+
+
+def _budgets(environment: Environment) -> Iterator[Thing]:
+    for _, value in environment.of_hosts(BUDGET):
+        if isinstance(value, Mapping) and value.get("name"):
+            name = str(value["name"])
+            yield Thing(name.strip().lower(), name, environment.place(BUDGET, name), f"{BUDGET}.name")
+
+
 COMPARISONS: tuple[Comparison, ...] = (
     addresses,
     networks,
@@ -256,6 +287,8 @@ COMPARISONS: tuple[Comparison, ...] = (
     authorized_keys,
     vaults,
     secrets,
+    backup_places,
+    budgets,
 )
 
 

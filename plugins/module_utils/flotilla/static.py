@@ -95,6 +95,16 @@ def static_problems(
     return [_located(problem, file, document.lines) for problem in findings.problems]
 
 
+def service_names(text: str) -> list[str]:
+    """The names of a Compose file's services, as far as they can be read."""
+    try:
+        documents = read_documents(text)
+    except YamlError:
+        return []
+    found = [document.data.get("services") for document in documents if isinstance(document.data, dict)]
+    return [str(name) for services in found if isinstance(services, dict) for name in services]
+
+
 def _check(data: Mapping[str, Any], context: Context, available: frozenset[str], findings: Findings) -> None:
     for key in data:
         if key not in TOP_LEVEL and not key.startswith("x-"):

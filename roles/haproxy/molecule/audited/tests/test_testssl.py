@@ -1,0 +1,15 @@
+"""What somebody else's judge says of the balancer's TLS."""
+
+from __future__ import annotations
+
+import pytest
+from testinfra.host import Host
+
+from roles.haproxy.molecule.default.tests.balancer_client import DIRECTORY
+from roles.nginx.molecule.default.tests.edge_client import Edge
+from tests.lab.audits import judge_tls
+
+
+@pytest.mark.timeout(1800)
+def test_testssl_gives_the_best_grade(host: Host, edge: Edge) -> None:
+    judge_tls(host, edge.name, edge.address, f"{DIRECTORY}/ca.crt")
