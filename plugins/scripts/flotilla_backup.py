@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # MIT License, see LICENSE at the root of the project.
-"""Backs up this host's Postgres: `flotilla-backup run full|diff|incr`, `flotilla-backup ready`, `flotilla-backup status`.
+"""Backs up this host's Postgres: `flotilla-backup run full|diff|incr`, `… ready`, `… status`.
 
 The role backup installs it, timers run it. pgBackRest does the work in the database's container; this says what came
 of it.
@@ -107,6 +107,7 @@ def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
                 # 0 all is well, 2 no backup yet, 3 not complete; 99 cannot be read.
                 "code": state["code"] if state else 1,
                 "message": state["message"] if state else "nothing there",
+                "running": bool(stanza.get("status", {}).get("lock", {}).get("backup", {}).get("held")),
                 "number": len(backups),
                 "oldest_at": backups[0]["timestamp"]["stop"] if backups else None,
                 "newest": newest and _backup(newest),
@@ -199,7 +200,7 @@ def run(kind: str, directory: Path = DIRECTORY) -> int:
     return {"done": 0, "busy": BUSY, "failed": 1}[outcome]
 
 
-def ready() -> int:
+def ready(directory: Path = DIRECTORY) -> int:
     """Make what a repository needs before a first backup, and see that segments arrive. Says `made` when it was new."""
     # An existing one is left as it is, and compared with the database's.
     code, output = pgbackrest("--log-level-console=info", "stanza-create", seconds=ASK_SECONDS)
@@ -209,6 +210,8 @@ def ready() -> int:
     code, output = pgbackrest("--archive-timeout=60", "check", seconds=ASK_SECONDS)
     if code:
         raise BackupError(last_words(output))
+    if stored(directory, "since.json") is None:
+        store(directory, "since.json", {"at": iso(time.time())})
     print("made" if made else "there")
     return 0
 
@@ -239,6 +242,7 @@ def status(directory: Path = DIRECTORY) -> dict[str, Any]:
         "dropped": dropped.read_text().splitlines() if dropped.exists() else [],
         "last": stored(directory, "last.json"),
         "drill": stored(directory, "drill.json"),
+        "since": (stored(directory, "since.json") or {}).get("at"),
         "errors": errors,
     }
 

@@ -179,8 +179,8 @@ def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str],
             if one["errors"]:
                 wrong.append((f"the newest backup in {one['name']} has pages whose checksums are wrong", CORRUPT))
         elif one["code"] in (0, 2):
-            lines.append(f"{one['name']}: no backup yet")
-            wrong.append((f"there is no backup in {one['name']}", MAKE))
+            lines.append(f"{one['name']}: no backup yet{', the first is being made' if one['running'] else ''}")
+            wrong += [] if one["running"] else [(f"there is no backup in {one['name']}", MAKE)]
     wrong += _last(said["last"])
     if said["wal"]:
         line, more = _wal(said["wal"], now, limit, int(said["queue_max_mb"]))
@@ -193,7 +193,7 @@ def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str],
             f"{said['queue_max_mb']} MB waited: no moment from then to the next backup can be gone back to"
         )
         wrong.append((what, f"see that the repository can be reached, then {MAKE}"))
-    line, more = _drill(said["drill"], now, limit["drill_max_age_days"])
+    line, more = _drill(said["drill"], said["since"], now, limit["drill_max_age_days"])
     return [*lines, line], wrong + more
 
 
@@ -233,12 +233,18 @@ def _wal(
     return line, wrong
 
 
-def _drill(drill: Mapping[str, Any] | None, now: float, most_days: int) -> tuple[str, list[tuple[str, str]]]:
-    """The line about the last restore drill, and what is wrong with it. most_days: 0 asks for none."""
+def _drill(
+    drill: Mapping[str, Any] | None, since: str | None, now: float, most_days: int
+) -> tuple[str, list[tuple[str, str]]]:
+    """The line about the last restore drill, and what is wrong with it.
+
+    since: when the first backup was begun (ISO 8601), of which the first drill is due.  most_days: 0 asks for none.
+    """
     if not drill:
-        wrong = [("no backup has ever been restored: there was no drill", DRILL)] if most_days else []
+        due = most_days and since and now - _seconds(since) > most_days * 86_400
+        wrong = [(f"no backup has been restored in {most_days} days: there was no drill", DRILL)] if due else []
         return "drill: never", wrong
-    age = now - datetime.fromisoformat(str(drill["at"]).replace("Z", "+00:00")).timestamp()
+    age = now - _seconds(str(drill["at"]))
     figures = "".join(
         f", {name.upper()} {span(drill[f'{name}_seconds'])}"
         for name in ("rpo", "rto")
@@ -250,6 +256,11 @@ def _drill(drill: Mapping[str, Any] | None, now: float, most_days: int) -> tuple
     if most_days and age > most_days * 86_400:
         return line, [(f"the last restore drill is {span(age)} old, more than {most_days} days", DRILL)]
     return line, []
+
+
+def _seconds(at: str) -> float:
+    """ISO 8601 as seconds since 1970."""
+    return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
 
 
 def span(seconds: float) -> str:
