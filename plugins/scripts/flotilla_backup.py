@@ -26,6 +26,7 @@ KINDS = ("full", "diff", "incr")
 LOCKED = 50
 # What the shell calls "try again later" (EX_TEMPFAIL).
 BUSY = 75
+WRONG_KEY = "backup_key (vault_backup_key) is not the one that it was made with"
 # Of an answer to a question; a backup may take as long as it takes.
 ASK_SECONDS = 150
 
@@ -56,6 +57,8 @@ def pgbackrest(*arguments: str, seconds: float | None = None) -> tuple[int, str]
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # What is decrypted with a wrong key is no text.
+            errors="replace",
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
@@ -87,6 +90,8 @@ def psql(sql: str) -> str:
 
 def last_words(output: str) -> str:
     """pgBackRest's error, or else what it said last, as one line of a few hundred letters."""
+    if "CryptoError" in output or "FormatError: key/value found outside" in output:
+        return f"what is in the repository cannot be decrypted: {WRONG_KEY}"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     start = next((index for index, line in enumerate(lines) if " ERROR: " in line), -1)
     return " ".join(lines[start:])[:600] or "pgBackRest said nothing"
@@ -106,7 +111,11 @@ def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
                 "name": name,
                 # 0 all is well, 2 no backup yet, 3 not complete; 99 cannot be read.
                 "code": state["code"] if state else 1,
-                "message": state["message"] if state else "nothing there",
+                "message": WRONG_KEY
+                if state and "FormatError" in state["message"]
+                else state["message"]
+                if state
+                else "nothing there",
                 "running": bool(stanza.get("status", {}).get("lock", {}).get("backup", {}).get("held")),
                 "number": len(backups),
                 "oldest_at": backups[0]["timestamp"]["stop"] if backups else None,
