@@ -22,6 +22,8 @@ from typing import Any
 DIRECTORY = Path("/opt/flotilla/postgres/backup")
 STANZA = "main"
 KINDS = ("full", "diff", "incr")
+# A repository that is down is asked again for so many seconds.
+INFO = ("info", "--output=json", "--log-level-console=off", "--io-timeout=10")
 # pgBackRest's own answer when something else holds its lock (`ERROR: [050]`).
 LOCKED = 50
 # What the shell calls "try again later" (EX_TEMPFAIL).
@@ -99,7 +101,10 @@ def last_words(output: str) -> str:
 
 def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
     """What is in each repository, from `info --output=json`: its state, newest and oldest backup, newest segment."""
-    stanza: dict[str, Any] = next((one for one in json.loads(info or "[]") if one.get("name") == STANZA), {})
+    # Of a repository that cannot be decrypted it quotes what it found there.
+    stanza: dict[str, Any] = next(
+        (one for one in json.loads(info or "[]", strict=False) if one.get("name") == STANZA), {}
+    )
     found = []
     for number, name in enumerate(repositories, start=1):
         state = next((one["status"] for one in stanza.get("repo", []) if one["key"] == number), None)
@@ -184,7 +189,7 @@ def run(kind: str, directory: Path = DIRECTORY) -> int:
         results.append({"repository": name, "outcome": outcome, "seconds": round(time.time() - before, 1)})
         if code:
             results[-1]["error"] = last_words(output)
-    _, info = pgbackrest("info", "--output=json", "--log-level-console=off", seconds=ASK_SECONDS)
+    _, info = pgbackrest(*INFO, seconds=ASK_SECONDS)
     try:
         there = {one["name"]: one["newest"] for one in summary(info, settings["repositories"])}
     except ValueError:
@@ -229,14 +234,14 @@ def status(directory: Path = DIRECTORY) -> dict[str, Any]:
     """All that can be known on this host, without a judgement. `errors` says what could not be asked."""
     settings = stored(directory, "settings.json") or {"repositories": [], "queue_max_mb": 0}
     errors = []
-    code, info = pgbackrest("info", "--output=json", "--log-level-console=off", seconds=ASK_SECONDS)
+    code, info = pgbackrest(*INFO, seconds=ASK_SECONDS)
     repositories: list[dict[str, Any]] = []
     try:
         if code:
-            raise ValueError(last_words(info))
+            raise ValueError
         repositories = summary(info, settings["repositories"])
-    except ValueError as error:
-        errors.append(f"the repositories cannot be read: {error}")
+    except ValueError:
+        errors.append(f"the repositories cannot be read: {last_words(info)}")
     wal = None
     try:
         wal = json.loads(psql(SQL))
