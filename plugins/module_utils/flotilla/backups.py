@@ -149,7 +149,7 @@ def made(said: Mapping[str, Any], host: str) -> dict[str, list[str]]:
                 if backup
                 else "done"
             )
-            lines.append(f"{host}: {one['repository']}: {what}, {one['seconds']:.0f} s")
+            lines.append(f"{one['repository']}: {what}, {one['seconds']:.0f} s")
         elif one["outcome"] == "busy":
             what = "another backup is being made at the moment"
             found.append(f"{host}: {one['repository']}: {what}. Next: wait until playbooks/status.yml shows it")
