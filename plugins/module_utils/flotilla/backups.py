@@ -92,8 +92,9 @@ def configuration(settings: Mapping[str, Any], disk_mb: int) -> str:
         "pg1-socket-path": "/var/run/postgresql",
         "pg1-user": "postgres",
     }
-    # An attempt ends before Postgres gives it up (archive-timeout, 60 s), so that the reason is told.
-    return _ini({"global": common, "global:archive-push": {"io-timeout": 20}, STANZA: database})
+    # An attempt ends before Postgres gives it up (archive-timeout, 60 s), so that the reason is told; three of them end
+    # before a stop of the server is enforced (postgres_stop_seconds), which waits for the archive.
+    return _ini({"global": common, "global:archive-push": {"io-timeout": 10}, STANZA: database})
 
 
 def keys(settings: Mapping[str, Any]) -> str:
