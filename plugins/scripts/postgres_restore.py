@@ -195,8 +195,8 @@ def restore_arguments(target: Target, backup: Backup) -> list[str]:
 def beside(stack: Mapping[str, Any], name: str, memory_mb: int, cpus: float) -> dict[str, Any]:
     """The stack's Compose file as a throw-away instance: volumes of its own, no port, no archive, little of the host.
 
-    stack: what `docker compose config --format json` says. What the live one writes to and shares with the host (a
-    spool) becomes memory of this one.
+    stack: what `docker compose config --format json` says. What the live one writes to in the stack's directory (the spool)
+    becomes memory of this one; any other directory of the host is only read.
     """
     service: dict[str, Any] = copy.deepcopy(stack["services"]["postgres"])
     for key in (
@@ -218,8 +218,8 @@ def beside(stack: Mapping[str, Any], name: str, memory_mb: int, cpus: float) -> 
         if mount["type"] == "volume":
             volumes[mount["source"]] = {"name": f"{name}-{mount['source']}"}
             mounts.append(mount)
-        elif mount.get("read_only"):
-            mounts.append(mount)
+        elif mount.get("read_only") or not Path(mount["source"]).is_relative_to(STACK):
+            mounts.append({**mount, "read_only": True})
         else:
             memory.append(f"{mount['target']}:uid={uid},gid={uid},mode=0750")
     options = {
@@ -333,7 +333,7 @@ def clock(moment: float) -> str:
 # -- the host -----------------------------------------------------------------------------------------
 
 
-def run(*words: str, given: str = "", seconds: float = 600, check: bool = True) -> str:
+def run(*words: str, given: str = "", seconds: float = 600, check: bool = True, directory: Path | None = None) -> str:
     """What a command prints, both streams. Raises RestoreError with it."""
     done = subprocess.run(
         words,
@@ -343,6 +343,7 @@ def run(*words: str, given: str = "", seconds: float = 600, check: bool = True) 
         text=True,
         errors="replace",
         timeout=seconds,
+        cwd=directory,
     )
     if check and done.returncode:
         raise RestoreError(done.stdout.strip() or f"{words[0]} ended with {done.returncode}")
@@ -421,25 +422,17 @@ def alone() -> Iterator[None]:
 class Project:
     """A Compose project whose service `postgres` holds the data volume `volume`."""
 
-    def __init__(self, name: str, file: Path, volume: str) -> None:
-        self.name, self.file, self.volume = name, file, volume
+    def __init__(self, name: str, file: Path | None, volume: str) -> None:
+        self.name, self.volume = name, volume
+        # Without a file it is the stack, whose .env says which files it has.
+        self._base = ("docker", "compose", "--project-name", name) + (("--file", str(file)) if file else ())
 
     @property
     def container(self) -> str:
         return self.name
 
     def compose(self, *words: str, seconds: float = 600, check: bool = True) -> str:
-        base = (
-            "docker",
-            "compose",
-            "--project-name",
-            self.name,
-            "--project-directory",
-            str(STACK),
-            "--file",
-            str(self.file),
-        )
-        return run(*base, *words, seconds=seconds, check=check)
+        return run(*self._base, *words, seconds=seconds, check=check, directory=STACK)
 
     def pgbackrest(self, *words: str, seconds: float = 600) -> str:
         """pgBackRest in a container of its own, with the project's volumes."""
@@ -489,7 +482,7 @@ class Project:
 
 
 def live() -> Project:
-    return Project(LIVE, STACK / "compose.yaml", "postgres-data")
+    return Project(LIVE, None, "postgres-data")
 
 
 def throw_away(name: str, memory_mb: int, cpus: float) -> Project:
