@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 # MIT License, see LICENSE at the root of the project.
-"""Brings a Postgres that pgBackRest backs up back, on its host: `flotilla-restore scratch`, `place`, `drill` and others.
+"""Brings back a Postgres that pgBackRest backs up: `flotilla-restore scratch`, `place`, `drill` and others, on its host.
 
-The role restore installs it; playbooks/restore.yml, playbooks/drill.yml and timers run it. pgBackRest runs in containers
-of the database's own image alone: a restore is the stack's Compose file with other volumes and another command. One
-runs at a time.
+The role restore installs it; playbooks/restore.yml, playbooks/drill.yml and timers run it. pgBackRest runs in
+containers of the database's own image alone: a restore is the stack's Compose file with other volumes and another
+command. One runs at a time.
 """
 
 from __future__ import annotations
@@ -237,6 +237,8 @@ def beside(stack: Mapping[str, Any], name: str, memory_mb: int, cpus: float) -> 
         "container_name": name,
         "command": [*SERVER, *settings],
         "restart": "no",
+        # What pgBackRest leaves behind would be the server's child, and its failure the server's crash.
+        "init": True,
         "volumes": mounts,
         "tmpfs": memory,
         "mem_limit": f"{memory_mb}m",
@@ -252,27 +254,35 @@ def beside(stack: Mapping[str, Any], name: str, memory_mb: int, cpus: float) -> 
     return document | ({"secrets": secrets} if secrets else {})
 
 
-def explain(text: str, target: Target) -> str:
-    """What pgBackRest's or the server's words mean, where they are known; else their last lines."""
-    if re.search(r"CryptoError|cipher|unable to (?:flush|decrypt)|FormatError", text):
+def explain(text: str, target: Target, *, opened: bool = True) -> str:
+    """What pgBackRest's or the server's words mean, where they are known; else their last lines.
+
+    opened: whether the repository's own list could be read before, so that the key is the right one.
+    """
+    if not opened and re.search(r"CryptoError|cipher|unable to (?:flush|decrypt)|FormatError", text):
         return (
-            "the repository cannot be read with the key vault_backup_key: it is another one than the backups were made with, "
-            "or the file is damaged. Next: the vault of the environment as it was when they were made"
+            "the repository cannot be read with the key vault_backup_key: the backups were made with another one, or the "
+            "repository is damaged. Next: the environment's vault as it was when they were made"
         )
-    if found := re.search(r"error restoring '([^']+)': actual checksum|ChecksumError[^\n]*?'?([^\s':]+)?", text):
-        where = f" at {found[1]}" if found[1] else ""
+    if re.search(
+        r"CryptoError|ChecksumError|FormatError|actual checksum|invalid checksum|unable to (?:flush|decompress)", text
+    ):
+        found = re.search(r"(?:error restoring|raised from|file|path) '([^']+)'", text)
+        where = f" at {found[1]}" if found else ""
         return (
-            f"the repository is damaged{where}: a checksum does not fit. Next: another backup, -e to=… -e label=<label>"
+            f"the repository is damaged{where}: a checksum does not fit ({last_lines(text, 1)}). "
+            "Next: another backup, -e label=<label>, and a new one: ansible-playbook playbooks/backup.yml -e type=full"
         )
     if "recovery ended before configured recovery target was reached" in text:
         last = TRANSACTION.findall(text)
         upto = f", and the last transaction in it is of {last[-1]}" if last else ""
-        return f"the archive ends before {target}{upto}: WAL is missing, or that is yet to come. Next: an earlier one, or -e to=latest"
+        return (
+            f"the archive ends before {target}{upto}: WAL is missing, or that is yet to come. "
+            "Next: an earlier one, or -e to=latest"
+        )
     if re.search(r"WAL ends before (?:end of online backup|consistent recovery point)", text):
         return "WAL that the backup itself needs is missing in the repository. Next: another backup, -e label=<label>"
-    if re.search(
-        r"(?:HostConnectError|FileOpenError|ServiceError|unable to (?:connect|open)|timeout connecting)", text
-    ):
+    if re.search(r"HostConnectError|FileOpenError|ServiceError|unable to (?:connect|open)|timeout connecting", text):
         return f"the repository cannot be reached: {last_lines(text, 3)}"
     return last_lines(text, 6)
 
@@ -305,8 +315,8 @@ def gap(log: str, archived: str) -> str:
     if missing <= 1:
         return ""
     return (
-        f"WAL is missing in the repository: replay ended at {replayed[-1]}, {missing - 1} segments before the last one that is "
-        f"there ({archived})"
+        f"WAL is missing in the repository: replay ended at {replayed[-1]}, {missing - 1} segments before the last one "
+        f"that is there ({archived})"
     )
 
 
@@ -444,11 +454,11 @@ class Project:
         try:
             said = self.pgbackrest("info", "--output=json", "--log-level-console=off", "--log-level-stderr=error")
         except RestoreError as error:
-            raise RestoreError(explain(str(error), Target())) from None
+            raise RestoreError(explain(str(error), Target(), opened=False)) from None
         found = re.search(r"^\[.*\]$", said, re.MULTILINE | re.DOTALL)
         info: list[dict[str, Any]] = json.loads(found[0]) if found else []
         if trouble := stanza_trouble(info):
-            raise RestoreError(explain(trouble, Target()))
+            raise RestoreError(explain(trouble, Target(), opened=False))
         return info
 
     def restore(self, arguments: Sequence[str], target: Target) -> None:
@@ -531,7 +541,8 @@ def room(backup: Backup) -> None:
     free, needed = shutil.disk_usage(root).free, backup.size + SPARE_BYTES
     if free < needed:
         raise RestoreError(
-            f"the disk of {root} has {free >> 20} MiB free, and a restore needs {needed >> 20} MiB. Next: make room, or a larger disk"
+            f"the disk of {root} has {free >> 20} MiB free, and a restore needs {needed >> 20} MiB. "
+            "Next: make room, or a larger disk"
         )
 
 
@@ -546,8 +557,8 @@ def push_wal() -> None:
             return
         time.sleep(0.5)
     raise RestoreError(
-        f"the live database could not archive its last WAL ({segment}) within {ARCHIVE_SECONDS} s, and what is committed in it would "
-        "be lost. Next: ansible-playbook playbooks/status.yml says why"
+        f"the live database could not archive its last WAL ({segment}) within {ARCHIVE_SECONDS} s, and what is committed "
+        "in it would be lost. Next: ansible-playbook playbooks/status.yml says why"
     )
 
 
@@ -556,6 +567,8 @@ def push_wal() -> None:
 
 def prepared(project: Project, target: Target) -> tuple[Backup, list[dict[str, Any]]]:
     """The backup to begin from, when all that can be seen beforehand is well. Raises RestoreError."""
+    if target.to == "time" and moment_of(target, ()) > time.time():
+        raise RestoreError(f"time: {target.what} is yet to come. Next: an earlier one, or -e to=latest")
     if target.to != "backup" and running(LIVE):
         push_wal()
     info = project.info()
@@ -601,16 +614,20 @@ def place(target: Target, identity: str) -> dict[str, Any]:
     if state.exists():
         before = json.loads(state.read_text())
         raise RestoreError(
-            f"the restore {before['id']} to {before['target']} is neither confirmed nor undone, and its old data is in the volume "
-            f"{before['volume']}. Next: -e state=confirmed, or -e state=undone"
+            f"the restore {before['id']} to {before['target']} is neither confirmed nor undone, and its old data is in the "
+            f"volume {before['volume']}. Next: -e state=confirmed, or -e state=undone"
         )
     project = live()
-    backup, info = prepared(project, target)
+    backup, _ = prepared(project, target)
     volume = f"postgres-data-before-{identity}"
     began = time.time()
     project.compose("stop", "postgres", seconds=900)
     run("docker", "volume", "create", "--label", "flotilla.kept=before a restore", project.volume)
     old = mountpoint(project.volume)
+    if waiting := unsent(old):
+        project.start(Target())
+        raise RestoreError(f"{waiting}. What was there before serves again")
+    info = project.info()
     kept = any(old.iterdir())
     about = {
         "id": identity,
@@ -642,6 +659,17 @@ def place(target: Target, identity: str) -> dict[str, Any]:
         write(state, json.dumps({**about, "done": True}, indent=1) + "\n")
     last = TRANSACTION.findall(log)
     return {**about, "last_transaction": last[-1] if last else "", "seconds": round(time.time() - began, 1)}
+
+
+def unsent(data: Path) -> str:
+    """Why a stopped database has WAL that the repository does not have; nothing when it has all."""
+    names = sorted(one.stem for one in (data / "pg_wal/archive_status").glob("*.ready"))
+    if not names:
+        return ""
+    return (
+        f"the database stopped before it had archived its last WAL ({', '.join(names[:3])}), and a restore would lack it. "
+        "Next: ansible-playbook playbooks/status.yml says why"
+    )
 
 
 def undo() -> dict[str, Any]:
@@ -682,15 +710,13 @@ def put_back(project: Project, volume: str) -> None:
     owner = data.stat()
     os.chown(signal_file, owner.st_uid, owner.st_gid)
     automatic = data / "postgresql.auto.conf"
-    kept = [
-        line
-        for line in automatic.read_text().splitlines()
-        if not re.match(r"\s*(recovery_target|restore_command)", line)
-    ]
+    text = automatic.read_text()
     fetch = f"restore_command = 'pgbackrest --stanza={STANZA} archive-get %f \"%p\"'"
-    automatic.write_text("\n".join([*kept, fetch, "recovery_target_timeline = 'current'"]) + "\n")
+    automatic.write_text(f"{text}{fetch}\nrecovery_target_timeline = 'current'\n")
     project.start(Target())
-    sql(LIVE, "ALTER SYSTEM RESET recovery_target_timeline; SELECT pg_reload_conf();")
+    # A server that runs cannot forget them.
+    automatic.write_text(text)
+    project.start(Target())
 
 
 def mountpoint(volume: str) -> Path:
