@@ -288,8 +288,9 @@ def explain(text: str, target: Target, *, opened: bool = True) -> str:
 
 
 def last_lines(text: str, number: int) -> str:
-    """The last lines that say something, errors first."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The last lines that say something, errors first; what was read with a wrong key is no text."""
+    lines = ["".join(filter(str.isprintable, line.replace("\ufffd", ""))).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
     errors = [line for line in lines if re.search(r"ERROR|FATAL|PANIC|HINT|rror:", line)]
     return " | ".join((errors or lines)[-number:])[:1500]
 
@@ -456,7 +457,7 @@ class Project:
         except RestoreError as error:
             raise RestoreError(explain(str(error), Target(), opened=False)) from None
         found = re.search(r"^\[.*\]$", said, re.MULTILINE | re.DOTALL)
-        info: list[dict[str, Any]] = json.loads(found[0]) if found else []
+        info: list[dict[str, Any]] = json.loads(found[0], strict=False) if found else []
         if trouble := stanza_trouble(info):
             raise RestoreError(explain(trouble, Target(), opened=False))
         return info
