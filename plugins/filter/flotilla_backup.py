@@ -1,0 +1,86 @@
+# MIT License, see LICENSE at the root of the project.
+"""Filters of backups: where they go, what pgBackRest is told, and what status says of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+from flotilla import backups
+
+Hostvars = Mapping[str, Mapping[str, Any]]
+Groups = Mapping[str, Sequence[str]]
+
+
+def flotilla_backup_wanted(hostvars: Hostvars, host: str, groups: Groups) -> bool:
+    """Whether the database of a host is backed up: there is a host of the group `backup`, or a bucket."""
+    return backups.wanted(list(groups.get("backup", [])), hostvars[host].get("backup_s3") or {})
+
+
+def flotilla_backup_hosts(hostvars: Hostvars, groups: Groups) -> list[dict[str, Any]]:
+    """The repositories on other hosts, by what the role's `repository` found out about each (`backup_host_key`)."""
+    return [
+        {
+            "name": host,
+            "address": str(hostvars[host].get("private_address", "")),
+            "port": int(hostvars[host].get("backup_port", 2222)),
+            "host_key": str(hostvars[host].get("backup_host_key", "")),
+        }
+        for host in sorted(groups.get("backup", []))
+    ]
+
+
+def flotilla_backup_keys_of(hostvars: Hostvars, hosts: Sequence[str]) -> list[str]:
+    """The public keys that the databases' hosts send with."""
+    return [key for host in hosts if (key := str(hostvars[host].get("backup_public_key", "")))]
+
+
+def flotilla_backup_stale(groups: Groups) -> bool:
+    """Whether a host of either side is provisioned now, so that the two have to be introduced to each other."""
+    ours = {*groups.get("postgres", []), *groups.get("backup", [])}
+    return bool(ours & set(groups.get("unprovisioned", [])))
+
+
+def flotilla_backup_configuration(settings: Mapping[str, Any], disk_mb: int) -> str:
+    """pgbackrest.conf, of the role's variables."""
+    try:
+        return backups.configuration(settings, int(disk_mb))
+    except ValueError as error:
+        raise AnsibleFilterError(f"{error}. Next: see {backups.HOW_TO}") from None
+
+
+def flotilla_backup_secrets(settings: Mapping[str, Any]) -> str:
+    """The part of it that is secret."""
+    try:
+        return backups.keys(settings)
+    except ValueError as error:
+        raise AnsibleFilterError(f"{error}. Next: see {backups.HOW_TO}") from None
+
+
+def flotilla_backup_script_settings(settings: Mapping[str, Any], disk_mb: int) -> dict[str, Any]:
+    """What `flotilla-backup` on the host has to know."""
+    return {
+        "repositories": backups.repositories(settings["backup_hosts"], settings["backup_s3"]),
+        "queue_max_mb": backups.queue_max_mb(settings, int(disk_mb)),
+    }
+
+
+class FilterModule:
+    """Registers the filters with Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Filter names, all prefixed with the project's."""
+        return {
+            "flotilla_backup_configuration": flotilla_backup_configuration,
+            "flotilla_backup_hosts": flotilla_backup_hosts,
+            "flotilla_backup_keys_of": flotilla_backup_keys_of,
+            "flotilla_backup_script_settings": flotilla_backup_script_settings,
+            "flotilla_backup_secrets": flotilla_backup_secrets,
+            "flotilla_backup_stale": flotilla_backup_stale,
+            "flotilla_backup_wanted": flotilla_backup_wanted,
+        }

@@ -1,0 +1,254 @@
+#!/usr/bin/python3
+# MIT License, see LICENSE at the root of the project.
+"""Backs up this host's Postgres: `flotilla-backup run full|diff|incr`, `flotilla-backup ready` and `flotilla-backup status`.
+
+The role backup installs it, timers run it. pgBackRest does the work in the database's container; this says what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+DIRECTORY = Path("/opt/flotilla/postgres/backup")
+STANZA = "main"
+KINDS = ("full", "diff", "incr")
+# pgBackRest's own answer when something else holds its lock (`ERROR: [050]`).
+LOCKED = 50
+# What the shell calls "try again later" (EX_TEMPFAIL).
+BUSY = 75
+# Of an answer to a question; a backup may take as long as it takes.
+ASK_SECONDS = 150
+
+SQL = """\
+SELECT json_build_object(
+  'last_archived_at', extract(epoch FROM last_archived_time), 'last_archived', last_archived_wal,
+  'failed', failed_count, 'last_failed_at', extract(epoch FROM last_failed_time), 'last_failed', last_failed_wal,
+  'archive_mode', current_setting('archive_mode'),
+  'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
+  'oldest_waiting_seconds', (SELECT extract(epoch FROM now() - min(modification)) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
+  'pg_wal_bytes', (SELECT sum(size) FROM pg_ls_waldir()))
+FROM pg_stat_archiver
+"""
+
+
+class BackupError(Exception):
+    """What went wrong, for a person."""
+
+
+def pgbackrest(*arguments: str, seconds: float | None = None) -> tuple[int, str]:
+    """Exit code and output of pgBackRest in the container. Nothing secret is in its arguments: it reads files."""
+    command = ["docker", "exec", "postgres", "pgbackrest", f"--stanza={STANZA}", *arguments]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return 1, f"pgBackRest did not answer within {seconds:.0f} s"
+    return done.returncode, done.stdout
+
+
+def psql(sql: str) -> str:
+    """What the server answers its superuser. Raises BackupError."""
+    command = ["docker", "exec", "-i", "postgres", "psql", "--no-psqlrc", "-qAt", "--username=postgres", "--dbname=postgres"]
+    try:
+        done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=ASK_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise BackupError(f"the database did not answer within {ASK_SECONDS} s") from None
+    if done.returncode:
+        raise BackupError(f"the database does not answer: {done.stderr.strip()[:300]}")
+    return done.stdout
+
+
+def last_words(output: str) -> str:
+    """pgBackRest's error, or else what it said last, as one line of a few hundred letters."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    start = next((index for index, line in enumerate(lines) if " ERROR: " in line), -1)
+    return " ".join(lines[start:])[:600] or "pgBackRest said nothing"
+
+
+def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
+    """What is in each repository, from `info --output=json`: its state, the newest backup, the oldest, the newest segment."""
+    stanza = next((one for one in json.loads(info or "[]") if one.get("name") == STANZA), {})
+    found = []
+    for number, name in enumerate(repositories, start=1):
+        state = next((one["status"] for one in stanza.get("repo", []) if one["key"] == number), None)
+        backups = [one for one in stanza.get("backup", []) if one["database"]["repo-key"] == number]
+        archives = [one for one in stanza.get("archive", []) if one["database"]["repo-key"] == number]
+        newest = backups[-1] if backups else None
+        found.append(
+            {
+                "name": name,
+                # 0 all is well, 2 no backup yet, 3 not complete; 99 cannot be read.
+                "code": state["code"] if state else 1,
+                "message": state["message"] if state else "nothing there",
+                "number": len(backups),
+                "oldest_at": backups[0]["timestamp"]["stop"] if backups else None,
+                "newest": newest and _backup(newest),
+                "errors": sum(bool(one.get("error")) for one in backups[-1:]),
+                "archived": max((one["max"] for one in archives if one.get("max")), default=None),
+            }
+        )
+    return found
+
+
+def _backup(one: Mapping[str, Any]) -> dict[str, Any]:
+    info = one["info"]
+    return {
+        "label": one["label"],
+        "kind": one["type"],
+        "at": one["timestamp"]["stop"],
+        "seconds": one["timestamp"]["stop"] - one["timestamp"]["start"],
+        "bytes": info["size"],
+        "added_bytes": info["repository"]["delta"],
+    }
+
+
+def stored(directory: Path, name: str) -> Any:
+    """What a JSON file in the directory says; None where there is none that can be read."""
+    try:
+        return json.loads((directory / name).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def store(directory: Path, name: str, value: Any) -> None:
+    """Write a JSON file for root alone, whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump(value, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    Path(temporary).replace(directory / name)
+
+
+def forget_dropped(directory: Path, before: str) -> None:
+    """A backup that began at `before` (ISO 8601, UTC) makes up for segments that were dropped earlier."""
+    path = directory / "spool" / "dropped"
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if line[:20] >= before]
+        if kept:
+            path.write_text("".join(f"{line}\n" for line in kept))
+        else:
+            path.unlink()
+
+
+def run(kind: str, directory: Path = DIRECTORY) -> int:
+    """Make a backup in each repository. Prints one JSON object, keeps it as `last.json`; 0, 1 or BUSY."""
+    settings = stored(directory, "settings.json")
+    if settings is None:
+        raise BackupError(f"{directory}/settings.json cannot be read: run playbooks/provision.yml")
+    started = time.time()
+    began = iso(started)
+    results = []
+    for number, name in enumerate(settings["repositories"], start=1):
+        before = time.time()
+        code, output = pgbackrest(f"--type={kind}", f"--repo={number}", "--log-level-console=info", "backup")
+        print(output, file=sys.stderr, flush=True)
+        outcome = "done" if code == 0 else "busy" if code == LOCKED else "failed"
+        results.append({"repository": name, "outcome": outcome, "seconds": round(time.time() - before, 1)})
+        if code:
+            results[-1]["error"] = last_words(output)
+    _, info = pgbackrest("info", "--output=json", "--log-level-console=off", seconds=ASK_SECONDS)
+    try:
+        there = {one["name"]: one["newest"] for one in summary(info, settings["repositories"])}
+    except ValueError:
+        there = {}
+    for result in results:
+        if result["outcome"] == "done":
+            result["backup"] = there.get(result["repository"])
+    outcomes = {result["outcome"] for result in results}
+    outcome = next(one for one in ("failed", "busy", "done") if one in outcomes)
+    answer = {
+        "at": iso(time.time()),
+        "kind": kind,
+        "outcome": outcome,
+        "seconds": round(time.time() - started, 1),
+        "repositories": results,
+    }
+    if outcome == "done":
+        forget_dropped(directory, began)
+    if outcome != "busy":
+        store(directory, "last.json", answer)
+    print(json.dumps(answer))
+    return {"done": 0, "busy": BUSY, "failed": 1}[outcome]
+
+
+def ready() -> int:
+    """Make what a repository needs before the first backup, and see that segments arrive. Idempotent; says `made` when it did."""
+    # An existing one is left as it is, and compared with the database's.
+    code, output = pgbackrest("--log-level-console=info", "stanza-create", seconds=ASK_SECONDS)
+    if code:
+        raise BackupError(last_words(output))
+    made = "already exists" not in output
+    code, output = pgbackrest("--archive-timeout=60", "check", seconds=ASK_SECONDS)
+    if code:
+        raise BackupError(last_words(output))
+    print("made" if made else "there")
+    return 0
+
+
+def status(directory: Path = DIRECTORY) -> dict[str, Any]:
+    """All that can be known on this host, without a judgement. `errors` says what could not be asked."""
+    settings = stored(directory, "settings.json") or {"repositories": [], "queue_max_mb": 0}
+    errors = []
+    code, info = pgbackrest("info", "--output=json", "--log-level-console=off", seconds=ASK_SECONDS)
+    repositories: list[dict[str, Any]] = []
+    try:
+        if code:
+            raise ValueError(last_words(info))
+        repositories = summary(info, settings["repositories"])
+    except ValueError as error:
+        errors.append(f"the repositories cannot be read: {error}")
+    wal = None
+    try:
+        wal = json.loads(psql(SQL))
+    except (BackupError, ValueError) as error:
+        errors.append(str(error))
+    dropped = directory / "spool" / "dropped"
+    return {
+        "now": time.time(),
+        "repositories": repositories,
+        "queue_max_mb": settings["queue_max_mb"],
+        "wal": wal,
+        "dropped": dropped.read_text().splitlines() if dropped.exists() else [],
+        "last": stored(directory, "last.json"),
+        "drill": stored(directory, "drill.json"),
+        "errors": errors,
+    }
+
+
+def iso(seconds: float) -> str:
+    """A time as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """One of the three verbs."""
+    os.umask(0o077)
+    try:
+        match list(arguments):
+            case ["run", kind] if kind in KINDS:
+                return run(kind)
+            case ["ready"]:
+                return ready()
+            case ["status"]:
+                print(json.dumps(status()))
+                return 0
+    except BackupError as error:
+        print(f"flotilla-backup: {error}", file=sys.stderr)
+        return 1
+    print(__doc__, file=sys.stderr)
+    return 64
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
