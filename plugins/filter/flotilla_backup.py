@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,14 +37,15 @@ def flotilla_backup_hosts(hostvars: Hostvars, groups: Groups) -> list[dict[str, 
 
 
 def flotilla_backup_keys_of(hostvars: Hostvars, hosts: Sequence[str]) -> list[str]:
-    """The public keys that the databases' hosts send with."""
-    return [key for host in hosts if (key := str(hostvars[host].get("backup_public_key", "")))]
+    """The public keys that the databases' hosts send with; none when one is not known: it would be shut out."""
+    keys = [str(hostvars[host].get("backup_public_key", "")) for host in hosts]
+    return keys if all(keys) else []
 
 
-def flotilla_backup_stale(groups: Groups) -> bool:
-    """Whether a host of either side is provisioned now, so that the two have to be introduced to each other."""
+def flotilla_backup_stale(groups: Groups, side: str) -> bool:
+    """Whether a host of either side is provisioned now, so that those of `side` have to be introduced to the others."""
     ours = {*groups.get("postgres", []), *groups.get("backup", [])}
-    return bool(ours & set(groups.get("unprovisioned", [])))
+    return bool(groups.get(side) and ours & set(groups.get("unprovisioned", [])))
 
 
 def flotilla_backup_configuration(settings: Mapping[str, Any], disk_mb: int) -> str:
@@ -70,6 +72,43 @@ def flotilla_backup_script_settings(settings: Mapping[str, Any], disk_mb: int) -
     }
 
 
+def flotilla_backup_databases(hostvars: Hostvars, groups: Groups) -> list[str]:
+    """The databases' hosts that are backed up."""
+    return [host for host in groups.get("postgres", []) if flotilla_backup_wanted(hostvars, host, groups)]
+
+
+def flotilla_backup_report(
+    hostvars: Hostvars, asked: Sequence[Mapping[str, Any]], sources: Sequence[str]
+) -> dict[str, list[str]]:
+    """`lines` and `problems` of what a loop (`status_database`) registered of `flotilla-backup status`."""
+    seen = {}
+    for one in asked:
+        if "status_database" in one:
+            said = answered(one)
+            seen[str(one["status_database"])] = {"said": said, "msg": one.get("stderr") or one.get("msg")}
+    limits = {host: backups.limits(hostvars[host]) for host in seen}
+    inventory = "".join(f" -i {source}" for source in sources)
+    return backups.report(seen, limits, inventory)
+
+
+def answered(result: Mapping[str, Any]) -> Any:
+    """The JSON object that a command's last line is; None where it is none."""
+    lines = str(result.get("stdout") or "").splitlines()
+    try:
+        return json.loads(lines[-1]) if lines and lines[-1].startswith("{") else None
+    except ValueError:
+        return None
+
+
+def flotilla_backup_made(result: Mapping[str, Any], host: str) -> dict[str, list[str]]:
+    """`lines` and `problems` of one `flotilla-backup run`."""
+    said = answered(result)
+    if not said:
+        why = " ".join(str(result.get("stderr") or result.get("msg") or "it said nothing").split())[-600:]
+        return {"lines": [], "problems": [f"{host}: no backup was made: {why}. Next: see {backups.HOW_TO}"]}
+    return backups.made(said, host)
+
+
 class FilterModule:
     """Registers the filters with Ansible."""
 
@@ -77,8 +116,11 @@ class FilterModule:
         """Filter names, all prefixed with the project's."""
         return {
             "flotilla_backup_configuration": flotilla_backup_configuration,
+            "flotilla_backup_databases": flotilla_backup_databases,
             "flotilla_backup_hosts": flotilla_backup_hosts,
             "flotilla_backup_keys_of": flotilla_backup_keys_of,
+            "flotilla_backup_made": flotilla_backup_made,
+            "flotilla_backup_report": flotilla_backup_report,
             "flotilla_backup_script_settings": flotilla_backup_script_settings,
             "flotilla_backup_secrets": flotilla_backup_secrets,
             "flotilla_backup_stale": flotilla_backup_stale,

@@ -42,7 +42,7 @@ def flotilla_firewall_allow(
     host: str, hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]
 ) -> Any:
     """What the groups of a host need of its firewall."""
-    asked = {*groups.get("app", []), *groups.get("loadbalancer", [])}
+    asked = {host for group in ("app", "loadbalancer", "postgres") for host in groups.get(group, [])}
     addresses = {one: str(hostvars[one].get("private_address", "")) for one in asked}
     return allow_list(hostvars[host]["group_names"], hostvars[host], groups, addresses)
 

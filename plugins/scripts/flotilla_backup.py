@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # MIT License, see LICENSE at the root of the project.
-"""Backs up this host's Postgres: `flotilla-backup run full|diff|incr`, `flotilla-backup ready` and `flotilla-backup status`.
+"""Backs up this host's Postgres: `flotilla-backup run full|diff|incr`, `… ready`, `… status`.
 
-The role backup installs it, timers run it. pgBackRest does the work in the database's container; this says what came of it.
+The role backup installs it, timers run it. pgBackRest does the work in the database's container; this says what came
+of it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ SELECT json_build_object(
   'failed', failed_count, 'last_failed_at', extract(epoch FROM last_failed_time), 'last_failed', last_failed_wal,
   'archive_mode', current_setting('archive_mode'),
   'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
-  'oldest_waiting_seconds', (SELECT extract(epoch FROM now() - min(modification)) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
+  'oldest_waiting_seconds', (
+    SELECT extract(epoch FROM now() - min(modification)) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
   'pg_wal_bytes', (SELECT sum(size) FROM pg_ls_waldir()))
 FROM pg_stat_archiver
 """
@@ -49,7 +51,12 @@ def pgbackrest(*arguments: str, seconds: float | None = None) -> tuple[int, str]
     command = ["docker", "exec", "postgres", "pgbackrest", f"--stanza={STANZA}", *arguments]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
         )
     except subprocess.TimeoutExpired:
         return 1, f"pgBackRest did not answer within {seconds:.0f} s"
@@ -58,7 +65,17 @@ def pgbackrest(*arguments: str, seconds: float | None = None) -> tuple[int, str]
 
 def psql(sql: str) -> str:
     """What the server answers its superuser. Raises BackupError."""
-    command = ["docker", "exec", "-i", "postgres", "psql", "--no-psqlrc", "-qAt", "--username=postgres", "--dbname=postgres"]
+    command = [
+        "docker",
+        "exec",
+        "-i",
+        "postgres",
+        "psql",
+        "--no-psqlrc",
+        "-qAt",
+        "--username=postgres",
+        "--dbname=postgres",
+    ]
     try:
         done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=ASK_SECONDS)
     except subprocess.TimeoutExpired:
@@ -76,8 +93,8 @@ def last_words(output: str) -> str:
 
 
 def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
-    """What is in each repository, from `info --output=json`: its state, the newest backup, the oldest, the newest segment."""
-    stanza = next((one for one in json.loads(info or "[]") if one.get("name") == STANZA), {})
+    """What is in each repository, from `info --output=json`: its state, newest and oldest backup, newest segment."""
+    stanza: dict[str, Any] = next((one for one in json.loads(info or "[]") if one.get("name") == STANZA), {})
     found = []
     for number, name in enumerate(repositories, start=1):
         state = next((one["status"] for one in stanza.get("repo", []) if one["key"] == number), None)
@@ -90,6 +107,7 @@ def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
                 # 0 all is well, 2 no backup yet, 3 not complete; 99 cannot be read.
                 "code": state["code"] if state else 1,
                 "message": state["message"] if state else "nothing there",
+                "running": bool(stanza.get("status", {}).get("lock", {}).get("backup", {}).get("held")),
                 "number": len(backups),
                 "oldest_at": backups[0]["timestamp"]["stop"] if backups else None,
                 "newest": newest and _backup(newest),
@@ -182,8 +200,8 @@ def run(kind: str, directory: Path = DIRECTORY) -> int:
     return {"done": 0, "busy": BUSY, "failed": 1}[outcome]
 
 
-def ready() -> int:
-    """Make what a repository needs before the first backup, and see that segments arrive. Idempotent; says `made` when it did."""
+def ready(directory: Path = DIRECTORY) -> int:
+    """Make what a repository needs before a first backup, and see that segments arrive. Says `made` when it was new."""
     # An existing one is left as it is, and compared with the database's.
     code, output = pgbackrest("--log-level-console=info", "stanza-create", seconds=ASK_SECONDS)
     if code:
@@ -192,6 +210,8 @@ def ready() -> int:
     code, output = pgbackrest("--archive-timeout=60", "check", seconds=ASK_SECONDS)
     if code:
         raise BackupError(last_words(output))
+    if stored(directory, "since.json") is None:
+        store(directory, "since.json", {"at": iso(time.time())})
     print("made" if made else "there")
     return 0
 
@@ -222,6 +242,7 @@ def status(directory: Path = DIRECTORY) -> dict[str, Any]:
         "dropped": dropped.read_text().splitlines() if dropped.exists() else [],
         "last": stored(directory, "last.json"),
         "drill": stored(directory, "drill.json"),
+        "since": (stored(directory, "since.json") or {}).get("at"),
         "errors": errors,
     }
 

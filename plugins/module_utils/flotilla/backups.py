@@ -1,11 +1,15 @@
-"""Backups of Postgres with pgBackRest: where they go, its configuration, and what status says. For the controller only."""
+"""Backups of Postgres with pgBackRest: where they go, its configuration, and what status says. For the controller."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
+
+from .inventory import Sources
+from .problem import Problem
 
 ACCOUNT = "flotilla-backup"
 STANZA = "main"
@@ -14,6 +18,13 @@ HOW_TO = "docs/how-to/back-up.md"
 CONFIGURATION = "/etc/pgbackrest"
 # Below the directory that the account sees as its root.
 HOST_PATH = "/repository"
+# What status asks of an environment that says nothing else; roles/backup/defaults has the same.
+LIMITS = {"max_age_hours": 26, "wal_max_age_seconds": 300, "drill_max_age_days": 8, "pg_wal_max_mb": 0}
+# What to do next.
+LOOK = f"on the host, journalctl -u 'flotilla-backup@*' and docker logs postgres; see {HOW_TO}"
+MAKE = "ansible-playbook playbooks/backup.yml{inventory}"
+CORRUPT = f"see which, on the host: docker exec postgres pgbackrest --stanza=main --set=<label> info; then {HOW_TO}"
+DRILL = f"see {HOW_TO}"
 
 
 def wanted(hosts: Sequence[str], s3: Mapping[str, Any]) -> bool:
@@ -21,15 +32,32 @@ def wanted(hosts: Sequence[str], s3: Mapping[str, Any]) -> bool:
     return bool(hosts or s3)
 
 
-def only_at_home(database: Sequence[str], hosts: Sequence[str], s3: Mapping[str, Any]) -> list[str]:
-    """The database's hosts whose backups would be on their own disks alone."""
-    if s3 or not hosts:
-        return []
-    return [host for host in database if set(hosts) == {host}]
+def problems(
+    host: str, variables: Mapping[str, Any], hosts: Sequence[str], sources: Sources, command: str
+) -> Iterator[Problem]:
+    """What keeps the database of `host` from being backed up as its environment asks for. variables: the host's, raw.
+
+    hosts: those of the group `backup`.  command: completes the secrets.
+    """
+    s3 = variables.get("backup_s3") or {}
+    if not wanted(hosts, s3):
+        return
+    if set(hosts) == {host} and not s3:
+        what = f"`{host}` is the only host in it, and the database's own: one lost disk would take both"
+        fix = f"put another host into the group, or set backup_s3; see {HOW_TO}"
+        yield Problem(sources.place("backup"), "backup", what, fix)
+    if not variables.get("backup_key"):
+        fix = f'add backup_key: "{{{{ vault_backup_key }}}}" to group_vars/all/backup.yml, then {command}'
+        yield Problem(sources.last, "backup_key", f"is missing, and `{host}` encrypts its backups with it", fix)
+    if not variables.get("backup_full_calendar", True):
+        what = "is empty: without full backups none is ever removed"
+        yield Problem(
+            sources.place("backup_full_calendar"), "backup_full_calendar", what, f"give it a time; see {HOW_TO}"
+        )
 
 
 def fingerprint(host_key: str) -> str:
-    """SHA-256 of a public host key (`ssh-ed25519 AAAA… comment`) in hex, as pgBackRest compares it. Raises ValueError."""
+    """SHA-256 of a public host key (`ssh-ed25519 AAAA… …`) in hex, as pgBackRest compares it. Raises ValueError."""
     words = host_key.split()
     if len(words) < 2 or words[0] != "ssh-ed25519":
         raise ValueError(f"the host key {host_key!r} is not one of ed25519")
@@ -42,7 +70,7 @@ def repositories(hosts: Sequence[Mapping[str, Any]], s3: Mapping[str, Any]) -> l
 
 
 def configuration(settings: Mapping[str, Any], disk_mb: int) -> str:
-    """pgbackrest.conf, without anything secret. settings: the role's variables.  disk_mb: size of the database's disk."""
+    """pgbackrest.conf, without anything secret. settings: the role's variables.  disk_mb: of the database's disk."""
     common: dict[str, Any] = {
         "archive-async": "y",
         # Nobody is to wait an hour for the next checkpoint.
@@ -82,9 +110,178 @@ def queue_max_mb(settings: Mapping[str, Any], disk_mb: int) -> int:
     return int(settings["backup_queue_max_mb"]) or max(disk_mb // 4, 1024)
 
 
-def pg_wal_max_mb(settings: Mapping[str, Any], queue_mb: int) -> int:
-    """How much of the log on the database's disk is too much for status, in MB."""
-    return int(settings["backup_pg_wal_max_mb"]) or queue_mb // 2
+def limits(variables: Mapping[str, Any]) -> dict[str, int]:
+    """The limits of an environment, by the role's names without `backup_`."""
+    return {name: int(variables.get(f"backup_{name}", default)) for name, default in LIMITS.items()}
+
+
+def report(
+    seen: Mapping[str, Mapping[str, Any]], limits_of: Mapping[str, Mapping[str, int]], inventory: str
+) -> dict[str, list[str]]:
+    """`lines` and `problems`, from what `flotilla-backup status` told on each host (`said`), or Ansible (`msg`).
+
+    limits_of: host → what `limits` returns.  inventory: as a command takes it, with a space before.
+    """
+    lines: list[str] = []
+    found: list[str] = []
+    for host, result in seen.items():
+        said = result.get("said")
+        if not said:
+            why = " ".join(str(result.get("msg") or "it said nothing").split())
+            next_step = f"Next: ansible-playbook playbooks/provision.yml{inventory}"
+            found.append(f"{host}: its backups cannot be looked at: {why}. {next_step}")
+            continue
+        now_lines, wrong = judge(said, limits_of[host])
+        lines += [f"  {host}  {line}" for line in now_lines]
+        found += [f"{host}: {what}. Next: {do.format(inventory=inventory)}" for what, do in wrong]
+    return {"lines": ["backups", *lines] if lines else [], "problems": found}
+
+
+def made(said: Mapping[str, Any], host: str) -> dict[str, list[str]]:
+    """`lines` and `problems` of what one `flotilla-backup run` answered."""
+    lines, found = [], []
+    for one in said["repositories"]:
+        backup = one.get("backup")
+        if one["outcome"] == "done":
+            what = (
+                f"{backup['label']} ({backup['kind']}), {size(backup['bytes'])}, {size(backup['added_bytes'])} sent"
+                if backup
+                else "done"
+            )
+            lines.append(f"{host}: {one['repository']}: {what}, {one['seconds']:.0f} s")
+        elif one["outcome"] == "busy":
+            what = "another backup is being made at the moment"
+            found.append(f"{host}: {one['repository']}: {what}. Next: wait until playbooks/status.yml shows it")
+        else:
+            found.append(f"{host}: {one['repository']}: {one.get('error', '')}. Next: {LOOK}")
+    return {"lines": lines, "problems": found}
+
+
+def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Lines about one database, and what is wrong, each with what to do next (`{inventory}` is to be filled in)."""
+    lines: list[str] = []
+    wrong: list[tuple[str, str]] = [(str(error), LOOK) for error in said["errors"]]
+    now = float(said["now"])
+    for one in said["repositories"]:
+        newest = one["newest"]
+        # 2: there is none yet, which is said below.
+        if one["code"] not in (0, 2):
+            wrong.append((f"the repository {one['name']} is not well: {one['message']}", LOOK))
+        if newest:
+            age = now - newest["at"]
+            lines.append(
+                f"{one['name']}: {newest['kind']} {newest['label']}, {span(age)} ago, {size(newest['bytes'])} in "
+                f"{span(newest['seconds'])}; {one['number']} kept, the oldest {span(now - one['oldest_at'])} old"
+            )
+            if age > limit["max_age_hours"] * 3600:
+                what = f"the newest backup in {one['name']} is {span(age)} old, more than {limit['max_age_hours']} h"
+                wrong.append((what, MAKE))
+            if one["errors"]:
+                wrong.append((f"the newest backup in {one['name']} has pages whose checksums are wrong", CORRUPT))
+        elif one["code"] in (0, 2):
+            lines.append(f"{one['name']}: no backup yet{', the first is being made' if one['running'] else ''}")
+            wrong += [] if one["running"] else [(f"there is no backup in {one['name']}", MAKE)]
+    wrong += _last(said["last"])
+    if said["wal"]:
+        line, more = _wal(said["wal"], now, limit, int(said["queue_max_mb"]))
+        lines.append(line)
+        wrong += more
+    if said["dropped"]:
+        first = str(said["dropped"][0]).partition(" ")[0]
+        what = (
+            f"{len(said['dropped'])} segments of the log were DROPPED since {first}, because more than "
+            f"{said['queue_max_mb']} MB waited: no moment from then to the next backup can be gone back to"
+        )
+        wrong.append((what, f"see that the repository can be reached, then {MAKE}"))
+    line, more = _drill(said["drill"], said["since"], now, limit["drill_max_age_days"])
+    return [*lines, line], wrong + more
+
+
+def _last(last: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the last backup that was tried failed of."""
+    return [
+        (f"the last backup ({last['kind']}, {last['at']}) failed in {one['repository']}: {one.get('error', '')}", LOOK)
+        for one in (last["repositories"] if last else ())
+        if last and one["outcome"] == "failed"
+    ]
+
+
+def _wal(
+    wal: Mapping[str, Any], now: float, limit: Mapping[str, int], queue_mb: int
+) -> tuple[str, list[tuple[str, str]]]:
+    """The line about the log and its archive, and what is wrong with them."""
+    wrong = []
+    held_mb = int(wal["pg_wal_bytes"] or 0) // 1_000_000
+    most_mb = limit["pg_wal_max_mb"] or queue_mb // 2
+    at, failed_at = wal["last_archived_at"], wal["last_failed_at"]
+    sent = f"sent {span(now - at)} ago" if at else "never sent"
+    line = f"log: {sent}, {wal['waiting']} segments wait, {held_mb} MB on the disk, {wal['failed']} attempts failed"
+    if wal["archive_mode"] != "on":
+        wrong.append(
+            ("the log is not archived: archive_mode is off", "ansible-playbook playbooks/provision.yml{inventory}")
+        )
+    waits = float(wal["oldest_waiting_seconds"] or 0)
+    if waits > limit["wal_max_age_seconds"]:
+        failing = failed_at and (not at or failed_at > at)
+        why = f"; {wal['last_failed']} failed {span(now - failed_at)} ago" if failing else ""
+        most = limit["wal_max_age_seconds"]
+        what = f"{wal['waiting']} segments of the log wait, one for {span(waits)}, more than {most} s{why}"
+        wrong.append((what, LOOK))
+    if held_mb > most_mb:
+        what = f"pg_wal has {held_mb} MB, more than {most_mb}; at {queue_mb} MB what waits is dropped"
+        wrong.append((what, LOOK))
+    return line, wrong
+
+
+def _drill(
+    drill: Mapping[str, Any] | None, since: str | None, now: float, most_days: int
+) -> tuple[str, list[tuple[str, str]]]:
+    """The line about the last restore drill, and what is wrong with it.
+
+    since: when the first backup was begun (ISO 8601), of which the first drill is due.  most_days: 0 asks for none.
+    """
+    if not drill:
+        due = most_days and since and now - _seconds(since) > most_days * 86_400
+        wrong = [(f"no backup has been restored in {most_days} days: there was no drill", DRILL)] if due else []
+        return "drill: never", wrong
+    age = now - _seconds(str(drill["at"]))
+    figures = "".join(
+        f", {name.upper()} {span(drill[f'{name}_seconds'])}"
+        for name in ("rpo", "rto")
+        if drill.get(f"{name}_seconds") is not None
+    )
+    line = f"drill: {drill['outcome']} {span(age)} ago{figures}"
+    if drill["outcome"] != "passed":
+        return line, [(f"the last restore drill failed: {drill.get('detail', '')}".rstrip(": "), DRILL)]
+    if most_days and age > most_days * 86_400:
+        return line, [(f"the last restore drill is {span(age)} old, more than {most_days} days", DRILL)]
+    return line, []
+
+
+def _seconds(at: str) -> float:
+    """ISO 8601 as seconds since 1970."""
+    return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
+
+
+def span(seconds: float) -> str:
+    """A duration for people, in its two biggest units at most."""
+    whole = max(int(seconds), 0)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min"
+    if whole < 2 * 86_400:
+        return f"{whole // 3600} h"
+    return f"{whole // 86_400} days"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 def _repositories(settings: Mapping[str, Any]) -> list[dict[str, Any]]:

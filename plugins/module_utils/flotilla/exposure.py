@@ -25,6 +25,7 @@ SETTINGS: Mapping[str, Any] = {
     "nginx_trusted_proxies": (),
     "postgres_port": 5432,
     "redis_port": 6379,
+    "backup_port": 2222,
 }
 HOW_TO = "docs/how-to/open-a-port.md"
 
@@ -38,7 +39,7 @@ def allow_list(
     """What the groups of a host need; the inventory's own `firewall_allow` where it has one.
 
     member: the host's groups.  variables: the host's, resolved, those of SETTINGS at least.
-    addresses: host → private address, of the hosts of `app` and `loadbalancer` at least.
+    addresses: host → private address, of the hosts of `app`, `loadbalancer` and `postgres` at least.
     """
     mine = {name: variables.get(name, default) for name, default in SETTINGS.items()}
     if mine["firewall_allow"] is not None:
@@ -59,6 +60,9 @@ def allow_list(
         for group, comment in (("postgres", "Postgres for the app hosts"), ("redis", "Redis for the app hosts")):
             if group in member:
                 found.append({"ports": [mine[f"{group}_port"]], "sources": apps, "comment": comment})
+    if "backup" in member:
+        databases = _addresses(groups.get("postgres", []), addresses)
+        found.append({"ports": [mine["backup_port"]], "sources": databases, "comment": "backups of the database"})
     return found
 
 

@@ -10,7 +10,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
-from . import acme, exposure
+from . import acme, backups, exposure
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_served, with_defaults
 from .hooks import hook_problems
@@ -111,6 +111,12 @@ class Check:
         if not any(problem.variable.startswith("firewall_") for problem in wrong):
             yield from self._firewall()
         yield from self._public_certificates(secrets)
+        yield from self._backups(secrets)
+
+    def _backups(self, command: str) -> Iterator[Problem]:
+        """Backups that are asked for, and would have no key or no place but the database's own disk."""
+        for host in self.groups.get("postgres", []):
+            yield from backups.problems(host, self.hosts[host], self.groups.get("backup", []), self.sources, command)
 
     def _firewall(self) -> Iterator[Problem]:
         """The firewall's variables of each host, whose types are right."""

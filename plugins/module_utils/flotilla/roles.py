@@ -12,9 +12,10 @@ import yaml
 EVERYWHERE = ("base", "docker", "firewall", "pki")
 OF_GROUP = {
     "app": ("nginx", "acme", "app"),
-    "postgres": ("postgres",),
+    "postgres": ("postgres", "backup"),
     "redis": ("redis",),
     "loadbalancer": ("haproxy", "acme"),
+    "backup": ("backup",),
 }
 # Variables of roles that the playbooks fill in; an inventory need not have them.
 HANDED_OVER = frozenset(
@@ -25,6 +26,10 @@ HANDED_OVER = frozenset(
         "nginx_issued_certificate",
         "postgres_networks",
         "postgres_certificate",
+        "postgres_archiving",
+        "backup_hosts",
+        "backup_authorized_keys",
+        "backup_uid",
         "redis_networks",
         "redis_certificate",
         "haproxy_apps",
@@ -37,9 +42,10 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def roles_of(groups: Iterable[str]) -> list[str]:
-    """The roles of a host in these groups, in the order of this file."""
+    """The roles of a host in these groups, in the order of this file, each once."""
     member = set(groups)
-    return [*EVERYWHERE, *(role for group, roles in OF_GROUP.items() if group in member for role in roles)]
+    found = [*EVERYWHERE, *(role for group, roles in OF_GROUP.items() if group in member for role in roles)]
+    return list(dict.fromkeys(found))
 
 
 @lru_cache

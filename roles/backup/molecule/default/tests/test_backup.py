@@ -1,0 +1,168 @@
+"""What an administrator sees of backups: they arrive, can be restored, and say so when they do not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from testinfra.backend.base import CommandResult
+from testinfra.host import Host
+
+HOME = "/opt/flotilla/postgres/backup"
+REPOSITORY = "/srv/flotilla/backup/repository/droplet"
+KEY = "a key of the scenario's own, # ; and more"
+SSHD = "flotilla-backup-sshd.service"
+
+
+def pgbackrest(host: Host, *arguments: str, environment: str = "") -> CommandResult:
+    return host.run(f"docker exec {environment} postgres pgbackrest --stanza=main {' '.join(arguments)}")
+
+
+def sql(host: Host, text: str) -> str:
+    return str(host.check_output("docker exec postgres psql --no-psqlrc -qAt -U postgres -c %s", text))
+
+
+def status(host: Host) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(host.check_output("flotilla-backup status"))
+    return found
+
+
+def backed_up(host: Host, kind: str) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(host.check_output(f"flotilla-backup run {kind} 2> /dev/null").splitlines()[-1])
+    return made
+
+
+def until(met: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not met():
+        if time.monotonic() > end:
+            return False
+        time.sleep(1)
+    return True
+
+
+def archived(host: Host) -> Callable[[], bool]:
+    """Whether the segment that is closed now has arrived."""
+    segment = sql(host, "SELECT pg_walfile_name(pg_switch_wal())")
+    return lambda: host.run(f"find {REPOSITORY}/archive -name '{segment}-*.zst' | grep -q .").rc == 0
+
+
+@pytest.fixture
+def down(host: Host) -> Iterator[None]:
+    """Nobody answers where backups are sent to."""
+    host.check_output(f"systemctl stop {SSHD}")
+    yield
+    host.check_output(f"systemctl start {SSHD}")
+
+
+def test_the_first_full_backup_is_made_by_itself(host: Host) -> None:
+    assert until(lambda: status(host)["repositories"][0]["number"] > 0, 60)
+    found = status(host)
+    assert (found["repositories"][0]["code"], found["errors"]) == (0, [])
+    assert json.loads(host.file(f"{HOME}/last.json").content_string)["outcome"] == "done"
+
+
+def test_what_is_written_is_archived(host: Host) -> None:
+    sql(host, "CREATE TABLE IF NOT EXISTS rows (at timestamptz); INSERT INTO rows VALUES (now())")
+    assert until(archived(host), 30)
+    assert sql(host, "SHOW archive_timeout") == "1min"
+    assert sql(host, "SHOW data_checksums") == "on"
+
+
+def test_only_one_backup_is_made_at_a_time(host: Host) -> None:
+    made = host.run(
+        "(flotilla-backup run full > /dev/null 2>&1 & sleep 1; flotilla-backup run incr; echo $?; wait) 2> /dev/null"
+    )
+    answer, code = made.stdout.splitlines()[-2:]
+    assert (json.loads(answer)["outcome"], code) == ("busy", "75")
+
+
+def test_a_backup_is_restored_with_every_row(host: Host) -> None:
+    sql(host, "INSERT INTO rows VALUES ('2001-01-01')")
+    backed_up(host, "diff")
+    sql(host, "INSERT INTO rows VALUES ('2002-02-02')")
+    assert until(archived(host), 30)
+    assert pgbackrest(host, "--pg1-path=/tmp/scratch restore").rc == 0
+    options = "-p 5499 -c listen_addresses= -c unix_socket_directories=/tmp -c shared_buffers=16MB"
+    scratch = f"docker exec postgres pg_ctl -D /tmp/scratch -l /tmp/scratch.log -o '{options}'"
+    host.check_output(f"{scratch} -w -t 60 start")
+    try:
+        rows = "docker exec postgres psql -qAt -h /tmp -p 5499 -U postgres -c %s"
+        assert host.check_output(rows, "SELECT count(*) FROM rows WHERE at < '2003-01-01'") == "2"
+    finally:
+        host.run(f"{scratch} -m immediate stop; docker exec postgres rm -rf /tmp/scratch /tmp/scratch.log")
+
+
+def test_with_another_key_nothing_can_be_read(host: Host) -> None:
+    wrong = pgbackrest(host, "--pg1-path=/tmp/scratch restore", environment="-e PGBACKREST_REPO1_CIPHER_PASS=another")
+    assert wrong.rc != 0
+    assert "CryptoError" in wrong.stdout or "unable to flush" in wrong.stdout or "cipher" in wrong.stdout.lower()
+
+
+def test_a_flipped_byte_in_the_repository_is_found(host: Host) -> None:
+    backed_up(host, "full")
+    assert "status: ok" in pgbackrest(host, "verify --output=text --verbose").stdout
+    bundle = host.check_output(f"ls -S $(ls -td {REPOSITORY}/backup/main/*F)/bundle/* | head -n 1")
+    host.check_output(f"cp -p {bundle} /root/kept && printf X | dd of={bundle} bs=1 seek=5000 conv=notrunc status=none")
+    try:
+        found = pgbackrest(host, "verify --output=text --verbose")
+        assert "status: ok" not in found.stdout
+        assert "checksum invalid: 1" in found.stdout or "other: 1" in found.stdout
+    finally:
+        host.check_output(f"cp -p /root/kept {bundle}")
+
+
+@pytest.mark.usefixtures("down")
+def test_without_the_repository_postgres_serves_and_status_says_so(host: Host) -> None:
+    before = status(host)["wal"]["failed"]
+    arrived = archived(host)
+    sql(host, "INSERT INTO rows VALUES (now())")
+    assert until(lambda: status(host)["wal"]["failed"] > before, 90)
+    found = status(host)
+    assert found["wal"]["waiting"] > 0
+    assert found["repositories"][0]["code"] != 0
+    assert host.run("flotilla-backup run diff").rc == 1
+    assert status(host)["last"]["outcome"] == "failed"
+    host.check_output(f"systemctl start {SSHD}")
+    assert until(arrived, 90)
+    assert status(host)["wal"]["waiting"] == 0
+
+
+@pytest.mark.usefixtures("down")
+def test_what_is_dropped_is_told_until_the_next_backup(host: Host) -> None:
+    segment = sql(host, "SELECT pg_walfile_name(pg_switch_wal())")
+    push = f"postgres flotilla-pgbackrest /var/lib/postgresql/data/pg_wal/{segment}"
+    assert until(lambda: host.run(f"docker exec -e PGBACKREST_ARCHIVE_PUSH_QUEUE_MAX=1MB {push}").rc == 0, 60)
+    assert any(segment in line for line in status(host)["dropped"])
+    host.check_output(f"systemctl start {SSHD}")
+    backed_up(host, "full")
+    assert status(host)["dropped"] == []
+
+
+@pytest.mark.parametrize("command", ["docker inspect postgres", "docker logs postgres", "ps auxww", "journalctl -b"])
+def test_the_key_is_shown_nowhere(host: Host, command: str) -> None:
+    assert KEY not in host.run(f"{command} 2>&1").stdout
+
+
+@pytest.mark.parametrize("path", ["conf.d/keys.conf", "ssh/id_ed25519"])
+def test_keys_are_the_containers_users_alone(host: Host, path: str) -> None:
+    file = host.file(f"{HOME}/config/{path}")
+    assert (file.uid, file.mode) == (999, 0o400)
+
+
+def test_who_sends_backups_has_no_shell_there(host: Host) -> None:
+    address = host.check_output("sed -n 's/^ListenAddress //p' /etc/flotilla/backup/sshd_config")
+    ssh = (
+        f"ssh -F none -p 2222 -i {HOME}/config/ssh/id_ed25519 -o BatchMode=yes -o StrictHostKeyChecking=no "
+        "-o UserKnownHostsFile=/dev/null -o KexAlgorithms=curve25519-sha256"
+    )
+    assert "sftp connections only" in host.run(f"{ssh} flotilla-backup@{address} id").stdout
+    assert "Permission denied" in host.run(f"{ssh} root@{address} id").stderr
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("full", True), ("diff", True), ("incr", True)])
+def test_timers_are_set(host: Host, kind: str, wanted: bool) -> None:
+    assert host.service(f"flotilla-backup-{kind}.timer").is_running is wanted
