@@ -113,6 +113,11 @@ def backups_of(info: Sequence[Mapping[str, Any]]) -> list[Backup]:
     return sorted(found.values(), key=lambda backup: (backup.ended, backup.label))
 
 
+def systems_of(info: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The clusters that the repository has, by Postgres' own number of each."""
+    return {str(one["system-id"]) for stanza in info for one in stanza.get("db", ()) if one.get("system-id")}
+
+
 def last_archived(info: Sequence[Mapping[str, Any]]) -> str:
     """The last WAL segment that the repository has, or nothing."""
     return max((str(one["max"]) for stanza in info for one in stanza.get("archive", ()) if one.get("max")), default="")
@@ -536,6 +541,14 @@ def points() -> list[dict[str, Any]]:
     return found
 
 
+def foreign(info: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the live database is another one than that of the repository: a new, empty one on a new host."""
+    if not running(LIVE):
+        return False
+    here = sql(LIVE, "SELECT system_identifier FROM pg_control_system()")
+    return bool(systems_of(info)) and here not in systems_of(info)
+
+
 def room(backup: Backup) -> None:
     """Raises RestoreError when the disk of the volumes is too small for a backup."""
     root = run("docker", "info", "--format", "{{.DockerRootDir}}").strip()
@@ -570,9 +583,10 @@ def prepared(project: Project, target: Target) -> tuple[Backup, list[dict[str, A
     """The backup to begin from, when all that can be seen beforehand is well. Raises RestoreError."""
     if target.to == "time" and moment_of(target, ()) > time.time():
         raise RestoreError(f"time: {target.what} is yet to come. Next: an earlier one, or -e to=latest")
-    if target.to != "backup" and running(LIVE):
-        push_wal()
     info = project.info()
+    if target.to != "backup" and running(LIVE) and not foreign(info):
+        push_wal()
+        info = project.info()
     backup = chosen(backups_of(info), target, points())
     room(backup)
     return backup, info
@@ -619,13 +633,14 @@ def place(target: Target, identity: str) -> dict[str, Any]:
             f"volume {before['volume']}. Next: -e state=confirmed, or -e state=undone"
         )
     project = live()
-    backup, _ = prepared(project, target)
+    backup, info = prepared(project, target)
+    other = foreign(info)
     volume = f"postgres-data-before-{identity}"
     began = time.time()
     project.compose("stop", "postgres", seconds=900)
     run("docker", "volume", "create", "--label", "flotilla.kept=before a restore", project.volume)
     old = mountpoint(project.volume)
-    if waiting := unsent(old):
+    if not other and (waiting := unsent(old)):
         project.start(Target())
         raise RestoreError(f"{waiting}. What was there before serves again")
     info = project.info()
@@ -659,7 +674,12 @@ def place(target: Target, identity: str) -> dict[str, Any]:
     if kept:
         write(state, json.dumps({**about, "done": True}, indent=1) + "\n")
     last = TRANSACTION.findall(log)
-    return {**about, "last_transaction": last[-1] if last else "", "seconds": round(time.time() - began, 1)}
+    return {
+        **about,
+        "foreign": other,
+        "last_transaction": last[-1] if last else "",
+        "seconds": round(time.time() - began, 1),
+    }
 
 
 def unsent(data: Path) -> str:

@@ -174,6 +174,10 @@ def placed_lines(result: Mapping[str, Any], state: str, host: str, inventory: st
         return [f"The restore {result['id']} stays, and cannot be undone any more", gone if result["dropped"] else kept]
     last = f"; the last transaction in it is of {result['last_transaction']}" if result.get("last_transaction") else ""
     told = [f"{host}: restored to {result['target']} from the backup {result['backup']} in {result['seconds']} s{last}"]
+    if result.get("foreign"):
+        told.append(
+            f"What was there was another database, a new one. Next: ansible-playbook playbooks/provision.yml{inventory}"
+        )
     if not volume:
         return told
     return [
