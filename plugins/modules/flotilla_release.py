@@ -127,7 +127,7 @@ options:
     type: bool
     default: false
   restore_point:
-    description: Name of the restore point of the database that was set before the migration, for the release's record (phase C(prepare)).
+    description: Name of the restore point of the database that was set before the migration (phase C(prepare)).
     type: str
     default: ''
   stop_first:

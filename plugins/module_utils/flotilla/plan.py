@@ -85,7 +85,8 @@ class Context:
 
     hosts: the app hosts of this run, by name; the first is the one whose lock decides.  skipped: those left out.
     token: of this run.  dead: whether the run of a lease (`machine`, `process`) is known to be gone.
-    command: to run this again.  arguments: its inventories, as `-i a -i b`.  check: check mode, in which nothing is locked.
+    command: to run this again.  arguments: its inventories, as `-i a -i b`.
+    check: check mode, in which nothing is locked.
     """
 
     app: Mapping[str, Any]
