@@ -92,9 +92,17 @@ DIRECTORY: dict[str, dict[str, Any]] = {
 }
 
 
+class Discreet(AnsibleModule):
+    """Ansible logs a module's arguments on the host, and finds no secret in them that has more than one line."""
+
+    def _log_invocation(self) -> None:
+        paths = [entry["path"] for kind in ("directories", "files", "secrets") for entry in self.params[kind]]
+        self.log(f"Invoked for {' '.join(paths)}")
+
+
 def main() -> None:
     """Arguments in, files on disk, the changed paths out."""
-    module = AnsibleModule(
+    module = Discreet(
         argument_spec={
             "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY},
             "files": {"type": "list", "elements": "dict", "default": [], "options": FILE},

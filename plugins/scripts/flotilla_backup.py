@@ -22,10 +22,13 @@ from typing import Any
 DIRECTORY = Path("/opt/flotilla/postgres/backup")
 STANZA = "main"
 KINDS = ("full", "diff", "incr")
+# A repository that is down is asked again for so many seconds.
+INFO = ("info", "--output=json", "--log-level-console=off", "--io-timeout=10")
 # pgBackRest's own answer when something else holds its lock (`ERROR: [050]`).
 LOCKED = 50
 # What the shell calls "try again later" (EX_TEMPFAIL).
 BUSY = 75
+WRONG_KEY = "backup_key (vault_backup_key) is not the one that it was made with"
 # Of an answer to a question; a backup may take as long as it takes.
 ASK_SECONDS = 150
 
@@ -56,6 +59,8 @@ def pgbackrest(*arguments: str, seconds: float | None = None) -> tuple[int, str]
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # What is decrypted with a wrong key is no text.
+            errors="replace",
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
@@ -87,6 +92,8 @@ def psql(sql: str) -> str:
 
 def last_words(output: str) -> str:
     """pgBackRest's error, or else what it said last, as one line of a few hundred letters."""
+    if "CryptoError" in output or "FormatError: key/value found outside" in output:
+        return f"what is in the repository cannot be decrypted: {WRONG_KEY}"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     start = next((index for index, line in enumerate(lines) if " ERROR: " in line), -1)
     return " ".join(lines[start:])[:600] or "pgBackRest said nothing"
@@ -94,7 +101,10 @@ def last_words(output: str) -> str:
 
 def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
     """What is in each repository, from `info --output=json`: its state, newest and oldest backup, newest segment."""
-    stanza: dict[str, Any] = next((one for one in json.loads(info or "[]") if one.get("name") == STANZA), {})
+    # Of a repository that cannot be decrypted it quotes what it found there.
+    stanza: dict[str, Any] = next(
+        (one for one in json.loads(info or "[]", strict=False) if one.get("name") == STANZA), {}
+    )
     found = []
     for number, name in enumerate(repositories, start=1):
         state = next((one["status"] for one in stanza.get("repo", []) if one["key"] == number), None)
@@ -106,7 +116,11 @@ def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
                 "name": name,
                 # 0 all is well, 2 no backup yet, 3 not complete; 99 cannot be read.
                 "code": state["code"] if state else 1,
-                "message": state["message"] if state else "nothing there",
+                "message": WRONG_KEY
+                if state and "FormatError" in state["message"]
+                else state["message"]
+                if state
+                else "nothing there",
                 "running": bool(stanza.get("status", {}).get("lock", {}).get("backup", {}).get("held")),
                 "number": len(backups),
                 "oldest_at": backups[0]["timestamp"]["stop"] if backups else None,
@@ -175,7 +189,7 @@ def run(kind: str, directory: Path = DIRECTORY) -> int:
         results.append({"repository": name, "outcome": outcome, "seconds": round(time.time() - before, 1)})
         if code:
             results[-1]["error"] = last_words(output)
-    _, info = pgbackrest("info", "--output=json", "--log-level-console=off", seconds=ASK_SECONDS)
+    _, info = pgbackrest(*INFO, seconds=ASK_SECONDS)
     try:
         there = {one["name"]: one["newest"] for one in summary(info, settings["repositories"])}
     except ValueError:
@@ -220,14 +234,14 @@ def status(directory: Path = DIRECTORY) -> dict[str, Any]:
     """All that can be known on this host, without a judgement. `errors` says what could not be asked."""
     settings = stored(directory, "settings.json") or {"repositories": [], "queue_max_mb": 0}
     errors = []
-    code, info = pgbackrest("info", "--output=json", "--log-level-console=off", seconds=ASK_SECONDS)
+    code, info = pgbackrest(*INFO, seconds=ASK_SECONDS)
     repositories: list[dict[str, Any]] = []
     try:
         if code:
-            raise ValueError(last_words(info))
+            raise ValueError
         repositories = summary(info, settings["repositories"])
-    except ValueError as error:
-        errors.append(f"the repositories cannot be read: {error}")
+    except ValueError:
+        errors.append(f"the repositories cannot be read: {last_words(info)}")
     wal = None
     try:
         wal = json.loads(psql(SQL))

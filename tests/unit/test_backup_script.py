@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from plugins.scripts import flotilla_backup
-from plugins.scripts.flotilla_backup import BUSY, LOCKED, BackupError
+from plugins.scripts.flotilla_backup import BUSY, LOCKED, WRONG_KEY, BackupError
 
 DROPPED = "2026-11-22T12:00:00Z 000000010000000000000007\n2026-11-22T13:00:00Z 000000010000000000000008\n"
+
+DECRYPTED = f"what is in the repository cannot be decrypted: {WRONG_KEY}"
 
 
 def backup(label: str, at: int, repository: int = 1) -> dict[str, Any]:
@@ -119,6 +121,7 @@ def test_a_backup_makes_up_for_what_was_dropped_before_it(directory: Path, befor
         ("a\nP00  ERROR: [056]: no server\n  HINT: look\n", "P00  ERROR: [056]: no server HINT: look"),
         ("a\nb\n", "b"),
         ("", "pgBackRest said nothing"),
+        ("P00  ERROR: [029]: no file\n FormatError: key/value found outside of section: x]F\n", DECRYPTED),
     ],
 )
 def test_an_error_is_told_in_pgbackrests_words(output: str, words: str) -> None:

@@ -92,7 +92,8 @@ def configuration(settings: Mapping[str, Any], disk_mb: int) -> str:
         "pg1-socket-path": "/var/run/postgresql",
         "pg1-user": "postgres",
     }
-    return _ini({"global": common, STANZA: database})
+    # An attempt ends before Postgres gives it up (archive-timeout, 60 s), so that the reason is told.
+    return _ini({"global": common, "global:archive-push": {"io-timeout": 20}, STANZA: database})
 
 
 def keys(settings: Mapping[str, Any]) -> str:
