@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # MIT License, see LICENSE at the root of the project.
-"""Brings back a Postgres that pgBackRest backs up: `flotilla-restore scratch`, `place`, `drill` and others, on its host.
+"""Brings back a Postgres that pgBackRest backs up: `flotilla-restore scratch`, `place`, `drill` and more, on its host.
 
 The role restore installs it; playbooks/restore.yml, playbooks/drill.yml and timers run it. pgBackRest runs in
 containers of the database's own image alone: a restore is the stack's Compose file with other volumes and another
@@ -200,8 +200,8 @@ def restore_arguments(target: Target, backup: Backup) -> list[str]:
 def beside(stack: Mapping[str, Any], name: str, memory_mb: int, cpus: float) -> dict[str, Any]:
     """The stack's Compose file as a throw-away instance: volumes of its own, no port, no archive, little of the host.
 
-    stack: what `docker compose config --format json` says. What the live one writes to in the stack's directory (the spool)
-    becomes memory of this one; any other directory of the host is only read.
+    stack: what `docker compose config --format json` says. What the live one writes to in the stack's directory (the
+    spool) becomes memory of this one; any other directory of the host is only read.
     """
     service: dict[str, Any] = copy.deepcopy(stack["services"]["postgres"])
     for key in (
@@ -266,8 +266,8 @@ def explain(text: str, target: Target, *, opened: bool = True) -> str:
     """
     if not opened and re.search(r"CryptoError|cipher|unable to (?:flush|decrypt)|FormatError", text):
         return (
-            "the repository cannot be read with the key vault_backup_key: the backups were made with another one, or the "
-            "repository is damaged. Next: the environment's vault as it was when they were made"
+            "the repository cannot be read with the key vault_backup_key: the backups were made with another one, "
+            "or it is damaged. Next: the environment's vault as it was when they were made"
         )
     if re.search(
         r"CryptoError|ChecksumError|FormatError|actual checksum|invalid checksum|unable to (?:flush|decompress)", text
@@ -571,8 +571,8 @@ def push_wal() -> None:
             return
         time.sleep(0.5)
     raise RestoreError(
-        f"the live database could not archive its last WAL ({segment}) within {ARCHIVE_SECONDS} s, and what is committed "
-        "in it would be lost. Next: ansible-playbook playbooks/status.yml says why"
+        f"the live database could not archive its last WAL ({segment}) within {ARCHIVE_SECONDS} s, and what is in it "
+        "would be lost. Next: ansible-playbook playbooks/status.yml says why"
     )
 
 
@@ -629,8 +629,8 @@ def place(target: Target, identity: str) -> dict[str, Any]:
     if state.exists():
         before = json.loads(state.read_text())
         raise RestoreError(
-            f"the restore {before['id']} to {before['target']} is neither confirmed nor undone, and its old data is in the "
-            f"volume {before['volume']}. Next: -e state=confirmed, or -e state=undone"
+            f"the restore {before['id']} to {before['target']} is neither confirmed nor undone, and its old data is "
+            f"in the volume {before['volume']}. Next: -e state=confirmed, or -e state=undone"
         )
     project = live()
     backup, info = prepared(project, target)
@@ -688,8 +688,8 @@ def unsent(data: Path) -> str:
     if not names:
         return ""
     return (
-        f"the database stopped before it had archived its last WAL ({', '.join(names[:3])}), and a restore would lack it. "
-        "Next: ansible-playbook playbooks/status.yml says why"
+        f"the database stopped before it had archived its last WAL ({', '.join(names[:3])}), and a restore would lack "
+        "it. Next: ansible-playbook playbooks/status.yml says why"
     )
 
 

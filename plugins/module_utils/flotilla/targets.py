@@ -80,8 +80,8 @@ def kept_database(held: Iterable[Mapping[str, Any]], target: str, live: str, arg
         return f"{told}; no restore point was set before it, since there were no backups then"
     command = f"ansible-playbook playbooks/restore.yml {arguments} -e to=point -e point={points[0]}"
     return (
-        f"{told}. What was written since would be lost with a restore to the point before it. Next, to see what that is: "
-        f"{command}"
+        f"{told}. What was written since would be lost with a restore to the point before it. "
+        f"Next, to see what that is: {command}"
     )
 
 
