@@ -28,6 +28,8 @@ INFO = ("info", "--output=json", "--log-level-console=off", "--io-timeout=10")
 LOCKED = 50
 # What the shell calls "try again later" (EX_TEMPFAIL).
 BUSY = 75
+# What it makes of a wrong key, as chance has it.
+UNREADABLE = ("CryptoError", "FormatError: key/value found outside")
 WRONG_KEY = "backup_key (vault_backup_key) is not the one that it was made with"
 # Of an answer to a question; a backup may take as long as it takes.
 ASK_SECONDS = 150
@@ -92,7 +94,7 @@ def psql(sql: str) -> str:
 
 def last_words(output: str) -> str:
     """pgBackRest's error, or else what it said last, as one line of a few hundred letters."""
-    if "CryptoError" in output or "FormatError: key/value found outside" in output:
+    if any(sign in output for sign in UNREADABLE):
         return f"what is in the repository cannot be decrypted: {WRONG_KEY}"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     start = next((index for index, line in enumerate(lines) if " ERROR: " in line), -1)
@@ -116,11 +118,7 @@ def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
                 "name": name,
                 # 0 all is well, 2 no backup yet, 3 not complete; 99 cannot be read.
                 "code": state["code"] if state else 1,
-                "message": WRONG_KEY
-                if state and "FormatError" in state["message"]
-                else state["message"]
-                if state
-                else "nothing there",
+                "message": _message(state["message"]) if state else "nothing there",
                 "running": bool(stanza.get("status", {}).get("lock", {}).get("backup", {}).get("held")),
                 "number": len(backups),
                 "oldest_at": backups[0]["timestamp"]["stop"] if backups else None,
@@ -130,6 +128,10 @@ def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _message(text: str) -> str:
+    return last_words(text) if any(sign in text for sign in UNREADABLE) else text
 
 
 def _backup(one: Mapping[str, Any]) -> dict[str, Any]:
