@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flotilla.restoring import asked, scratch_lines
+from flotilla.restoring import asked, scratch_lines, trouble
 
 TIME = "2026-11-22 10:00:00+00"
 POINT = "flotilla-20261122T100000Z-1.1.0"
@@ -84,3 +84,9 @@ def test_the_lines_say_how_to_look_and_how_to_remove() -> None:
     assert "notes.public.notes: 3 rows now, 2 then (-1)" in lines
     assert lines[-2] == "Look at it, on db-1: docker exec -it postgres-scratch psql -U postgres <one of notes>"
     assert lines[-1] == "Remove it: ansible-playbook playbooks/restore.yml -i i -e state=absent"
+
+
+def test_of_a_loop_it_is_the_one_that_failed() -> None:
+    results = [{"msg": "fine"}, {"failed": True, "msg": "the environment is locked by bob"}]
+    assert trouble({"msg": "One or more items failed", "results": results}) == "the environment is locked by bob"
+    assert trouble({"rc": 1, "stderr": "no\nbackup"}) == "no backup"

@@ -149,7 +149,10 @@ def scratch_lines(result: Mapping[str, Any], lines: Sequence[str] | None, host: 
 
 
 def trouble(result: Mapping[str, Any]) -> str:
-    """Why `flotilla-restore` did not do it."""
+    """Why `flotilla-restore` did not do it, or a task did not, of a loop the one that failed."""
+    for item in result.get("results", ()):
+        if item.get("failed") or item.get("unreachable"):
+            return trouble(item)
     return " ".join(str(result.get("stderr") or result.get("msg") or "it said nothing").split())
 
 
