@@ -235,5 +235,5 @@ def test_a_backup_that_was_made_is_told_and_one_that_was_not_is_a_problem() -> N
         {"repository": "bucket c", "outcome": "failed", "seconds": 0.1, "error": "denied"},
     ]
     found = backups.made({"repositories": results}, "db-1")
-    assert found["lines"] == ["db-1: cache-1: x (full), 2 MB, 1 MB sent, 3 s"]
+    assert found["lines"] == ["cache-1: x (full), 2 MB, 1 MB sent, 3 s"]
     assert ["another backup" in found["problems"][0], "denied" in found["problems"][1]] == [True, True]

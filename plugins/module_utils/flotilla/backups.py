@@ -92,8 +92,9 @@ def configuration(settings: Mapping[str, Any], disk_mb: int) -> str:
         "pg1-socket-path": "/var/run/postgresql",
         "pg1-user": "postgres",
     }
-    # An attempt ends before Postgres gives it up (archive-timeout, 60 s), so that the reason is told.
-    return _ini({"global": common, "global:archive-push": {"io-timeout": 20}, STANZA: database})
+    # An attempt ends before Postgres gives it up (archive-timeout, 60 s), so that the reason is told; three of them end
+    # before a stop of the server is enforced (postgres_stop_seconds), which waits for the archive.
+    return _ini({"global": common, "global:archive-push": {"io-timeout": 10}, STANZA: database})
 
 
 def keys(settings: Mapping[str, Any]) -> str:
@@ -149,7 +150,7 @@ def made(said: Mapping[str, Any], host: str) -> dict[str, list[str]]:
                 if backup
                 else "done"
             )
-            lines.append(f"{host}: {one['repository']}: {what}, {one['seconds']:.0f} s")
+            lines.append(f"{one['repository']}: {what}, {one['seconds']:.0f} s")
         elif one["outcome"] == "busy":
             what = "another backup is being made at the moment"
             found.append(f"{host}: {one['repository']}: {what}. Next: wait until playbooks/status.yml shows it")
