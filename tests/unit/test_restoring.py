@@ -86,6 +86,13 @@ def test_the_lines_say_how_to_look_and_how_to_remove() -> None:
     assert lines[-1] == "Remove it: ansible-playbook playbooks/restore.yml -i i -e state=absent"
 
 
+def test_one_that_goes_at_once_is_not_to_be_looked_at() -> None:
+    result = {"container": "postgres-scratch", "backup": "x", "seconds": 3, "databases": ["notes"]}
+    lines = scratch_lines(result, [], "db-1", " -i i", stays=False)
+    assert len(lines) == 2
+    assert lines[1].startswith("Every table has as many rows")
+
+
 def test_of_a_loop_it_is_the_one_that_failed() -> None:
     results = [{"msg": "fine"}, {"failed": True, "msg": "the environment is locked by bob"}]
     assert trouble({"msg": "One or more items failed", "results": results}) == "the environment is locked by bob"

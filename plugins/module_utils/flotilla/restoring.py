@@ -130,19 +130,24 @@ def _says(given: Mapping[str, str]) -> str:
     return what.get(to, f"the {to} {given.get(to, '')}")
 
 
-def scratch_lines(result: Mapping[str, Any], lines: Sequence[str] | None, host: str, inventory: str) -> list[str]:
+def scratch_lines(
+    result: Mapping[str, Any], lines: Sequence[str] | None, host: str, inventory: str, stays: bool = True
+) -> list[str]:
     """What a person is told of a scratch instance: how to look at it, and how to remove it.
 
-    lines: what differs from the live database; None where nothing was counted.
+    lines: what differs from the live database; None where nothing was counted.  stays: whether it can be looked at.
     """
     last = f", the last transaction in it is of {result['last_transaction']}" if result.get("last_transaction") else ""
     told = [f"{host}: {result['container']} has the backup {result['backup']}{last}; {result['seconds']} s"]
     if lines is not None:
         told.append("Rows of each table, now and in it (rows that were only changed are not seen):" if lines else "")
         told += lines or ["Every table has as many rows in it as it has now; rows that were only changed are not seen."]
+    told = [line for line in told if line]
+    if not stays:
+        return told
     databases = ", ".join(result.get("databases", ()))
     return [
-        *filter(None, told),
+        *told,
         f"Look at it, on {host}: docker exec -it {result['container']} psql -U postgres <one of {databases}>",
         f"Remove it: ansible-playbook playbooks/restore.yml{inventory} -e state=absent",
     ]
