@@ -86,7 +86,7 @@ def test_roles_follow_the_groups() -> None:
         *("base", "docker", "firewall", "pki"),
         *("nginx", "acme", "app", "postgres", "backup", "restore"),
     ]
-    assert roles.roles_of(["postgres", "backup"])[4:] == ["postgres", "backup"]
+    assert roles.roles_of(["postgres", "backup"])[4:] == ["postgres", "backup", "restore"]
     assert roles.roles_of([]) == ["base", "docker", "firewall", "pki"]
 
 
