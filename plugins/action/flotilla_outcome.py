@@ -86,7 +86,9 @@ def account_of(hostvars: Mapping[str, Any], context: Mapping[str, Any], run: Map
     explanation = done["refusal"] or trouble(hostvars, done) or troubles_of(hosts)
     details = {"migration": migrated, "seconds": seconds, "skipped": context["skipped"], "next": context["command"]}
     details["restarted"] = context["action"] == "restart"
+    notes: list[str] = []
     if context["action"] == "rollback":
+        notes = list(done["notes"])
         details["back_from"] = ", ".join(dict.fromkeys(host.before.get("version") or "nothing" for host in hosts))
     return {
         **base,
@@ -96,7 +98,7 @@ def account_of(hostvars: Mapping[str, Any], context: Mapping[str, Any], run: Map
         "hosts": {host.host: {name: value for name, value in asdict(host).items() if name != "host"} for host in hosts},
         "line": last_line(subject, outcome, hosts, details),
         "explanation": "" if outcome is Outcome.DEPLOYED else explanation,
-        "warning": explanation if outcome is Outcome.DEPLOYED else "",
+        "warning": "\n".join(filter(None, [explanation, *notes])) if outcome is Outcome.DEPLOYED else "",
     }
 
 

@@ -126,6 +126,10 @@ options:
     description: Whether this host runs the release's migration (phase C(prepare)).
     type: bool
     default: false
+  restore_point:
+    description: Name of the restore point of the database that was set before the migration (phase C(prepare)).
+    type: str
+    default: ''
   stop_first:
     description:
       - Whether the commit stops what serves before it boots the new release (phases C(prepare) and C(reactivate)). A
@@ -289,6 +293,7 @@ def main() -> None:
             "digests": {"type": "dict"},
             "find_digests": {"type": "bool", "default": False},
             "migrate": {"type": "bool", "default": False},
+            "restore_point": {"type": "str", "default": ""},
             "stop_first": {"type": "bool", "default": False},
             "others_serve": {"type": "bool", "default": False},
             "window": {"type": "dict"},
@@ -370,6 +375,7 @@ def run(rollout: Rollout, params: Mapping[str, Any]) -> dict[str, Any]:
                 params["digests"],
                 migrate=params["migrate"],
                 stop_first=params["stop_first"],
+                restore_point=params["restore_point"],
             )
         case "reactivate":
             answer = rollout.reactivate(params["release"], stop_first=params["stop_first"], reissue=params["reissue"])

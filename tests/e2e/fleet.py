@@ -113,6 +113,7 @@ class Lab:
     versions: of the sample app, to be in the registry.
     overlay: variables of the environment that differ from the inventory's, for the whole file.
     inventory: whose hosts it has.
+    more_hosts: group → host → variables, beside the inventory's.
     app_hosts: how many of them carry the app, when there are more than the inventory's.
     p95_ms: the environment's target for the monitor window. Far from the inventory's by default: where two labs and
         their load share two cores, how long an answer takes says more about them than about a release.
@@ -121,6 +122,7 @@ class Lab:
     versions: Sequence[str] = ("1.0.0", "1.1.0")
     overlay: Mapping[str, Any] = field(default_factory=dict)
     inventory: Path = INVENTORY
+    more_hosts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     app_hosts: int = 0
     p95_ms: int = 10_000
 
@@ -158,7 +160,13 @@ def write_lab_overlay(directory: Path, lab: Lab) -> tuple[Path, ...]:
         }
         for number in range(3, lab.app_hosts + 1)
     }
-    return (write_overlay(directory, {"environment_p95_ms": lab.p95_ms, **lab.overlay}, more, "app"),)
+    overlay = write_overlay(directory, {"environment_p95_ms": lab.p95_ms, **lab.overlay}, more, "app")
+    # Beside it: an inventory directory is read with all that is below.
+    groups = [
+        write_overlay(directory.with_name(f"{directory.name}-{group}"), {}, hosts, group)
+        for group, hosts in lab.more_hosts.items()
+    ]
+    return (overlay, *groups)
 
 
 def run_ansible(program: str, *arguments: str, seconds: float = PLAYBOOK_SECONDS) -> Run:

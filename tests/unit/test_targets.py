@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flotilla.targets import NoTargetError, choose, targets
+from flotilla.targets import NoTargetError, choose, kept_database, targets
 
 COMMAND = "ansible-playbook rollback.yml -i inventories/production"
 LIVE = {"app-1": "r4", "app-2": "r4"}
@@ -110,3 +110,30 @@ def test_a_list_shows_every_release_with_its_verdicts() -> None:
         "r3 cannot be gone back to app-1: reverted, app-2: reverted",
         "r1 cannot be gone back to app-1: proven, app-2: not there",
     ]
+
+
+MIGRATED = [
+    {"id": "r1", "version": "1.1", "migration": "applied", "restore_point": "flotilla-r1"},
+    {"id": "r2", "version": "1.2", "migration": "none", "restore_point": ""},
+    {"id": "r3", "version": "1.3", "migration": "applied", "restore_point": "flotilla-r3"},
+    {"id": "r4", "version": "1.4", "migration": "applied", "restore_point": "flotilla-r4"},
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "live", "left", "point"),
+    [("r2", "r3", "1.3 (r3)", "flotilla-r3"), ("r2", "r4", "1.3 (r3), 1.4 (r4)", "flotilla-r3")],
+)
+def test_a_rollback_says_what_stays_in_the_database(target: str, live: str, left: str, point: str) -> None:
+    told = kept_database(MIGRATED, target, live, "-i inventories/staging")
+    assert f"with the migration of {left}." in told
+    assert told.endswith(f"playbooks/restore.yml -i inventories/staging -e to=point -e point={point}")
+
+
+def test_a_rollback_over_no_migration_says_nothing_of_the_database() -> None:
+    assert kept_database(MIGRATED, "r1", "r2", "") == ""
+
+
+def test_a_migration_without_backups_has_no_way_back() -> None:
+    held = [{**MIGRATED[0], "restore_point": ""}]
+    assert "no restore point" in kept_database(held, "r0", "r1", "")

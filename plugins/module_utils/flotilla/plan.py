@@ -12,7 +12,7 @@ from typing import Any
 
 from .fleet import Left, Roll, Step, budgets, lease_seconds, recovery
 from .journal import Phase
-from .targets import NoTargetError, choose, targets
+from .targets import NoTargetError, choose, kept_database, targets
 
 Result = Mapping[str, Any]
 Results = Mapping[str, Result]
@@ -85,7 +85,8 @@ class Context:
 
     hosts: the app hosts of this run, by name; the first is the one whose lock decides.  skipped: those left out.
     token: of this run.  dead: whether the run of a lease (`machine`, `process`) is known to be gone.
-    command: to run this again.  check: check mode, in which nothing is locked.
+    command: to run this again.  arguments: its inventories, as `-i a -i b`.
+    check: check mode, in which nothing is locked.
     """
 
     app: Mapping[str, Any]
@@ -95,6 +96,7 @@ class Context:
     dead: Callable[[str, str], bool]
     command: str
     check: bool = False
+    arguments: str = ""
 
     @property
     def name(self) -> str:
@@ -146,7 +148,10 @@ def plan_rollback(
     except NoTargetError as error:
         return Plan(refusal=f"{context.name}: {error}", superseded=superseded)
     work = tuple(host for host in context.hosts if live[host] != target.id)
-    return _again(target.id, work, said, context, attempts, superseded)
+    plan = _again(target.id, work, said, context, attempts, superseded)
+    held = [release for result in said.values() for release in result["releases"]]
+    note = kept_database(held, target.id, max(live.values()), context.arguments)
+    return replace(plan, notes=(note,) if note else ())
 
 
 def plan_restart(said: Results, context: Context, attempts: Sequence[tuple[str, Result]] = ()) -> Plan:

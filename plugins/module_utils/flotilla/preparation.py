@@ -34,13 +34,17 @@ PREVIEW_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Preparation:
-    """The making of one release in one colour. `digests`: image as written → `name@sha256:…`."""
+    """The making of one release in one colour. `digests`: image as written → `name@sha256:…`.
+
+    restore_point: what the database was before the migration, by name; empty where it has none.
+    """
 
     site: Site
     slot: Slot
     bundle: str = ""
     router_config: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    restore_point: str = ""
 
     def run(self, *, migrate: bool) -> Release:
         """All steps. Raises one of the phases' errors, and leaves cleaning up to the abort.
@@ -194,7 +198,7 @@ class Preparation:
         except ComposeError as error:
             ColourProject(site.engine, project, (), {}).remove(graceful=False)
             write_atomic(directory / "migration.log", error.output + "\n", mode=0o600)
-            site.store.mark(record.id, Standing.PREPARED, migration="failed")
+            site.store.mark(record.id, Standing.PREPARED, migration="failed", restore_point=self.restore_point)
             how = f"did not end within {seconds:g} s" if error.timed_out else "failed"
             tail = "\n".join(error.output.splitlines()[-20:])
             log = f"its whole output is in {directory}/migration.log on {site.settings.host}"
@@ -209,7 +213,7 @@ class Preparation:
             tail = "\n".join([tail, *(f"perhaps: {hint}" for hint in hints)])
             raise PhaseError(f"the migration ({service}) {how}; no colour was booted; {log}:\n{tail}") from error
         write_atomic(directory / "migration.log", output, mode=0o600)
-        migrated = replace(record, migration="applied")
+        migrated = replace(record, migration="applied", restore_point=self.restore_point)
         site.store.write(migrated)
         return migrated
 

@@ -18,7 +18,7 @@ from .plan import Context, Plan, Result, explain, list_targets, plan_deploy, pla
 from .processes import is_dead
 
 # What a play registers while it makes ready, see roles/app/tasks.
-ATTEMPTS = ("app_locked", "app_recovered", "app_hooked")
+ATTEMPTS = ("app_locked", "app_recovered", "app_hooked", "app_pointed")
 
 
 def said(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str, purpose: str) -> dict[str, Result]:
@@ -71,6 +71,7 @@ def _context(context: Mapping[str, Any]) -> Context:
         dead=is_dead,
         command=context["command"],
         check=bool(context["check"]),
+        arguments=str(context.get("arguments", "")),
     )
 
 

@@ -94,13 +94,15 @@ class Rollout:
         *,
         migrate: bool,
         stop_first: bool = False,
+        restore_point: str = "",
     ) -> dict[str, Any]:
         """Bring the release up in the idle colour. On failure that colour goes again, and the error explains.
 
-        stop_first: the commit boots it, when what serves has been stopped.
+        stop_first: the commit boots it, when what serves has been stopped.  restore_point: of the database, which was
+        set before.
         """
         slot = self._begin(release, stop_first)
-        preparation = Preparation(self.site, slot, bundle, router_config, digests)
+        preparation = Preparation(self.site, slot, bundle, router_config, digests, restore_point)
         return self._prepared(slot, lambda: preparation.run(migrate=migrate))
 
     def reactivate(

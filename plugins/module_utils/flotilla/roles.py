@@ -12,7 +12,7 @@ import yaml
 EVERYWHERE = ("base", "docker", "firewall", "pki")
 OF_GROUP = {
     "app": ("nginx", "acme", "app"),
-    "postgres": ("postgres", "backup"),
+    "postgres": ("postgres", "backup", "restore"),
     "redis": ("redis",),
     "loadbalancer": ("haproxy", "acme"),
     "backup": ("backup",),

@@ -41,6 +41,7 @@ class Release:
     """The record of one release, `release.json`.
 
     images: service → `name@sha256:…`.  created, proven: ISO 8601, UTC.  migration: none, applied or failed.
+    restore_point: of the database, set before the migration; empty where there is none.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Release:
     created: str = ""
     proven: str = ""
     migration: str = "none"
+    restore_point: str = ""
     services: Mapping[str, Any] = field(default_factory=dict)
 
 

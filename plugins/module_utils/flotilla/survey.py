@@ -30,6 +30,8 @@ def held(site: Site, record: Release) -> dict[str, Any]:
         "version": record.version,
         "standing": str(record.standing),
         "proven": record.proven,
+        "migration": record.migration,
+        "restore_point": record.restore_point,
         "images": dict(record.images),
         "secrets_version": record.secrets_version,
         "update": record.services.get("update", {}),

@@ -63,6 +63,28 @@ def _target(name: str, held: Mapping[str, Mapping[str, Any]], hosts: Sequence[st
     )
 
 
+def kept_database(held: Iterable[Mapping[str, Any]], target: str, live: str, arguments: str) -> str:
+    """What a person is told when a rollback leaves the database as migrations of later releases made it; else nothing.
+
+    held: what `survey.held` says of releases, of all hosts.  target, live: ids.  arguments: the inventories.
+    """
+    left = {
+        str(one["id"]): one for one in held if target < str(one["id"]) <= live and one.get("migration") == "applied"
+    }
+    if not left:
+        return ""
+    names = ", ".join(f"{left[name]['version']} ({name})" for name in sorted(left))
+    told = f"the database stays as it is, with the migration of {names}"
+    points = [str(left[name]["restore_point"]) for name in sorted(left) if left[name].get("restore_point")]
+    if not points:
+        return f"{told}; no restore point was set before it, since there were no backups then"
+    command = f"ansible-playbook playbooks/restore.yml {arguments} -e to=point -e point={points[0]}"
+    return (
+        f"{told}. What was written since would be lost with a restore to the point before it. "
+        f"Next, to see what that is: {command}"
+    )
+
+
 def choose(
     found: Sequence[Target],
     live: Mapping[str, str],
