@@ -220,6 +220,7 @@ class FakeRollout(Rollout):
         *,
         migrate: bool,
         stop_first: bool = False,
+        restore_point: str = "",
     ) -> Result:
         slot = self._begin(release, stop_first)
         version = release.partition("-")[2]
@@ -229,7 +230,7 @@ class FakeRollout(Rollout):
             FakeColour(host, slot).remove()
             site.store.directory(release).mkdir(exist_ok=True)
             services = {"start_with_colour": ["api"], "start_at_commit": ["worker"], "one_shots": []}
-            record = Release(release, version, version, "", {}, services=services)
+            record = Release(release, version, version, "", {}, services=services, restore_point=restore_point)
             site.store.write(record)
             if not site.journal.stop_first:
                 FakePreparation(site, slot).boot(record)
