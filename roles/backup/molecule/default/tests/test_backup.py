@@ -44,9 +44,15 @@ def until(met: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+def closed(host: Host) -> str:
+    """The name of a segment that ends now. With nothing written since the last one there would be none to end."""
+    sql(host, "SELECT pg_create_restore_point('closed')")
+    return sql(host, "SELECT pg_walfile_name(pg_switch_wal())")
+
+
 def archived(host: Host) -> Callable[[], bool]:
     """Whether the segment that is closed now has arrived."""
-    segment = sql(host, "SELECT pg_walfile_name(pg_switch_wal())")
+    segment = closed(host)
     return lambda: host.run(f"find {REPOSITORY}/archive -name '{segment}-*.zst' | grep -q .").rc == 0
 
 
@@ -150,7 +156,7 @@ def test_what_is_dropped_is_told_until_the_next_backup(host: Host) -> None:
     host.check_output(
         f"sed -i 's/^archive-push-queue-max=.*/archive-push-queue-max=1MB/' {HOME}/config/pgbackrest.conf"
     )
-    segment = sql(host, "SELECT pg_walfile_name(pg_switch_wal())")
+    segment = closed(host)
     assert until(lambda: any(segment in line for line in status(host)["dropped"]), 150)
     host.check_output(
         f"sed -i 's/^archive-push-queue-max=.*/archive-push-queue-max=9GB/' {HOME}/config/pgbackrest.conf"
