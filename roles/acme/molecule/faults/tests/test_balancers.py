@@ -112,13 +112,14 @@ def test_a_server_that_refuses_nine_nonces_of_ten_gives_a_certificate_in_the_end
 
 
 def test_status_fails_below_the_limit_with_the_last_error(first: Edge, second: Edge, server: Server) -> None:
-    variables = f"@{SCENARIO}/vars.yml"
+    # The lab gives its balancers a certificate; these have theirs by ACME.
+    variables = (f"@{SCENARIO}/vars.yml", "haproxy_certificate=", "haproxy_certificate_key=")
     for edge in (first, second):
         edge.age(days_left=20)
     server.stop()
     assert first.renew().rc == 1
     assert first.serves()
-    done = play(ROOT / "playbooks/status.yml", variables)
+    done = play(ROOT / "playbooks/status.yml", *variables)
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
     assert "droplet: the certificate for notes.example.com, www.example.com ends: 20.0 days left, fewer than 21" in said
@@ -126,7 +127,7 @@ def test_status_fails_below_the_limit_with_the_last_error(first: Edge, second: E
     server.start()
     assert first.renew().rc == second.renew().rc == 0
     assert first.serves(server.root()) == second.serves(server.root())
-    done = play(ROOT / "playbooks/status.yml", variables)
+    done = play(ROOT / "playbooks/status.yml", *variables)
     assert "90 days left" in done.stdout
     assert "the certificate for" not in done.stdout
 
