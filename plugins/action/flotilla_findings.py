@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from flotilla.exposure import allow_list
+from flotilla.inspection import PROVISION
 from flotilla.openings import declared, differences
 from flotilla.public_face import certificate_problems, dns_problems, names_of, resolve, table
 from flotilla.roles import options
@@ -56,6 +57,7 @@ def judged(variables: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, A
         *silent,
         *trails,
         *(row for host in answered for row in own_findings(host, answered[host])),
+        *build_findings(answered),
         *port_findings(answered, variables),
         *certificate_findings(answered, int(args["certificate_days"])),
         *name_findings(variables, args["names_file"]),
@@ -107,6 +109,19 @@ def trail_findings(said: Mapping[str, Mapping[str, Any]], variables: Mapping[str
 def own_findings(host: str, told: Mapping[str, Any]) -> Iterator[Row]:
     for one in told[HOST]["findings"]:
         yield row(host, one["about"], one["what"], one["next"])
+
+
+def build_findings(said: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
+    """Hosts that run one image of a stack in different builds: its tag was pushed again between their pulls."""
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    for host, told in said.items():
+        for stack, build in told[HOST]["builds"].items():
+            image, digest = str(build["image"]), str(build["digest"])
+            other, theirs = first.setdefault((stack, image), (host, digest))
+            if digest != theirs:
+                what = f"{image} is {digest} here, and {theirs} on {other}: two builds of one name"
+                pin = f"{stack}_image: {image}@<one of them>"
+                yield row(host, "images", what, f"group_vars/all: {pin}, then {PROVISION}")
 
 
 def port_findings(said: Mapping[str, Mapping[str, Any]], variables: Mapping[str, Any]) -> Iterator[Row]:

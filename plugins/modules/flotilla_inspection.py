@@ -81,6 +81,10 @@ ports:
   type: list
   elements: int
   returned: O(state=inspected)
+builds:
+  description: Stack to C(image) and C(digest) of what it runs.
+  type: dict
+  returned: O(state=inspected)
 session:
   description: C(login) and C(from), the address, of whoever asks; see C(plugins/module_utils/flotilla/visitor.py).
   type: dict
@@ -121,6 +125,7 @@ def main() -> None:
         findings=[one.as_data() for one in findings],
         notes=notes,
         ports=inspection.ports(),
+        builds=inspection.builds(),
         session=visitor(os.getpid()),
         served=served([one for one in params["addresses"] if one], params["https_port"], params["names"]),
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flotilla.inspection import (
     Inspection,
+    builds,
     is_loopback,
     kernel_drift,
     kernel_settings,
@@ -110,6 +112,29 @@ def test_what_containers_publish() -> None:
         {"PrivatePort": 3000, "Type": "tcp"},
     ]
     assert published([{"Ports": ports}, {"Ports": None}, {}]) == [443]
+
+
+def test_which_builds_the_stacks_run() -> None:
+    def container(project: str, image: str, number: str) -> dict[str, Any]:
+        return {"Labels": {"com.docker.compose.project": project}, "Image": image, "ImageID": number}
+
+    containers: list[dict[str, Any]] = [
+        container("nginx", "nginx:1.26", "sha256:1"),
+        container("redis", "redis:7@sha256:cc", "sha256:2"),
+        # Built on the host; the team's own; started by hand.
+        container("haproxy", "haproxy:3.0", "sha256:3"),
+        container("notes-blue", "nginx", "sha256:1"),
+        {"Labels": None, "Image": "nginx:1.26", "ImageID": "sha256:1"},
+    ]
+    images: list[dict[str, Any]] = [
+        {"Id": "sha256:1", "RepoDigests": ["nginx@sha256:aa"]},
+        {"Id": "sha256:2", "RepoDigests": ["redis@sha256:cc"]},
+        {"Id": "sha256:3", "RepoDigests": None},
+    ]
+    assert builds(containers, images) == {
+        "nginx": {"image": "nginx:1.26", "digest": "sha256:aa"},
+        "redis": {"image": "redis:7", "digest": "sha256:cc"},
+    }
 
 
 def test_a_bare_host_is_all_findings(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ MODES: Mapping[str, int] = {
     "/root/.docker/config.json": 0o600,
     "/root/.ssh/authorized_keys": 0o600,
 }
+# The Compose projects of Flotilla's own, which run images of a registry as they are.
+STACKS = frozenset({"haproxy", "nginx", "postgres", "redis"})
 LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
 
 
@@ -146,6 +148,21 @@ def published(containers: Iterable[Mapping[str, Any]]) -> list[int]:
     return sorted({int(port["PublicPort"]) for port in open_to_others if port.get("PublicPort")})
 
 
+def builds(containers: Iterable[Mapping[str, Any]], images: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Stack → `image`, the name it runs, and `digest`, what the registry called that. Both lists are the engine's.
+
+    An image that was built on the host has no digest, and is left out.
+    """
+    digests = {str(one["Id"]): digest for one in images for digest in one.get("RepoDigests") or ()}
+    found = {}
+    for one in containers:
+        stack = str((one.get("Labels") or {}).get("com.docker.compose.project", ""))
+        digest = digests.get(str(one.get("ImageID")), "").partition("@")[2]
+        if stack in STACKS and digest:
+            found[stack] = {"image": str(one["Image"]).partition("@")[0], "digest": digest}
+    return found
+
+
 @dataclass(frozen=True)
 class Inspection:
     """The host as it is."""
@@ -181,6 +198,14 @@ class Inspection:
         except (EngineError, OSError, ValueError, KeyError):
             engine = []
         return sorted({*outside(of_process(1)), *engine})
+
+    def builds(self) -> dict[str, dict[str, str]]:
+        """Which build of its image each of Flotilla's stacks runs: see the function."""
+        try:
+            engine = Engine()
+            return builds(engine.get("/containers/json"), engine.get("/images/json"))
+        except (EngineError, OSError, ValueError, KeyError):
+            return {}
 
     def _ssh(self) -> list[str]:
         wanted = self._text("etc/flotilla/ssh/sshd_config") or ""
