@@ -58,6 +58,8 @@ def opened(member: list[str], groups: dict[str, list[str]] | None = None, **vari
         # Whom an edge believes is not whom it lets in, where the balancers are ours.
         (["app"], {"nginx_trusted_proxies": ["192.0.2.0/24"]}, {"443": ["10.0.0.10"]}),
         (["postgres"], {}, {"5432": APPS}),
+        (["postgres"], {"postgres_pooler": True}, {"5432,6432": APPS}),
+        (["redis"], {"postgres_pooler": True}, {"6379": APPS}),
         (["backup"], {}, {"2222": ["10.0.0.21"]}),
         (["redis", "backup"], {"backup_port": 2022}, {"6379": APPS, "2022": ["10.0.0.21"]}),
         (["redis"], {"redis_port": 6380}, {"6380": APPS}),

@@ -32,6 +32,12 @@ def test_a_database_has_the_name_of_its_stack_and_its_private_address() -> None:
     assert {one["mode"] for one in found.values()} == {"0600"}
 
 
+def test_a_pooler_shows_the_certificate_of_its_database() -> None:
+    found = by_name(host("postgres", "redis", postgres_pooler=True))
+    assert found["postgres"]["dns_names"] == ["postgres", "db-1", "pgbouncer"]
+    assert found["redis"]["dns_names"] == ["redis", "db-1"]
+
+
 def test_a_single_host_needs_no_private_address() -> None:
     assert by_name(host("postgres", private_address=""))["postgres"]["ip_addresses"] == []
 

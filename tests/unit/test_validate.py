@@ -119,6 +119,32 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
         assert expected in text
 
 
+def test_more_connections_than_the_database_takes_are_refused(overlay: Path) -> None:
+    (overlay / "vault.yml").unlink(missing_ok=True)
+    assert play("playbooks/secrets.yml", overlay).returncode == 0
+    declared = overlay / "group_vars/all/wrong.yml"
+    apps = (
+        "apps:\n  - name: notes\n    source: compose/app\n    version: '1'\n    environment: {LOG_LEVEL: info}\n"
+        "    secrets: {database_user: u, database_password: '{{ vault_notes_database_password }}'}\n"
+        "    routes: [{path: /, service: ui, port: 8080}]\n    database_connections: {api: 20, wroker: 2}\n"
+    )
+    declared.write_text(apps)
+    run = play(overlay.parent / "play.yml", overlay)
+    text = run.stdout + run.stderr
+    assert f"{declared}:8: apps[notes].database_connections.wroker: the Compose file has no service `wroker`" in text
+    assert (
+        f"{declared}:8: database_connections: while a release comes the apps hold 44 (notes: 2 colours x 1 hosts x 22"
+        in text
+    )
+    assert "of the server's 56 (max_connections) 43 are left beside 3" in text
+    for enough in ("postgres_settings: {max_connections: 57}", "postgres_pooler: true"):
+        declared.write_text(f"{apps}{enough}\n")
+        run = play(overlay.parent / "play.yml", overlay)
+        text = run.stdout + run.stderr
+        assert "wroker" in text
+        assert "while a release comes" not in text
+
+
 def test_a_secret_that_is_a_word_is_refused_with_the_command_that_replaces_it(overlay: Path) -> None:
     (overlay / "vault.yml").unlink(missing_ok=True)
     assert play("playbooks/secrets.yml", overlay).returncode == 0

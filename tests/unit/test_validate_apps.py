@@ -49,6 +49,8 @@ def test_a_good_app_has_no_problems() -> None:
         ({"deadlines": {"ready": 1}}, "apps[notes].deadlines.ready: is not a key that is known here"),
         ({"keep_releases": 0}, "apps[notes].keep_releases: is 0, less than 1"),
         ({"secrets": {"a-b": "x"}}, "apps[notes].secrets: `a-b` is not allowed here"),
+        ({"database_connections": {"api": "8"}}, "database_connections: is not a mapping of names to whole numbers"),
+        ({"database_connections": {"api": -1}}, "database_connections: is not a mapping of names to whole numbers"),
         ({"secrets": ["a"]}, "apps[notes].secrets: is not a mapping of names to values"),
     ],
 )

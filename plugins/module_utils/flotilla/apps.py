@@ -28,7 +28,8 @@ Where = Callable[[str], str]
 class Key:
     """One key of a mapping.
 
-    `kind` is str, int, bool, number, path, list (of str), ints, map, lists (a map of lists), or object(s) with `keys`.
+    `kind` is str, int, bool, number, path, list (of str), ints, map, numbers (a map of int), lists
+    (a map of lists), or object(s) with `keys`.
     """
 
     kind: str
@@ -96,6 +97,7 @@ APP = {
     "routes_without_health_check": Key("list", default=[]),
     "privileges": Key("lists", default={}),
     "secret_variables": Key("lists", default={}),
+    "database_connections": Key("numbers", default={}),
     "deadlines": Key(
         "object",
         default={},
@@ -134,6 +136,7 @@ WORDS = {
     "list": "a list of texts",
     "ints": "a list of whole numbers",
     "map": "a mapping of names to values",
+    "numbers": "a mapping of names to whole numbers",
     "lists": "a mapping of names to lists of texts",
     "object": "a mapping",
     "objects": "a list of mappings",
@@ -232,6 +235,8 @@ def _is_a(value: Any, kind: str) -> bool:
         return isinstance(value, list) and all(_is_a(item, "int") for item in value)
     if kind in ("list", "objects"):
         return isinstance(value, list) and (kind == "objects" or all(isinstance(item, str) for item in value))
+    if kind == "numbers":
+        return _is_a(value, "map") and all(_is_a(item, "int") and item >= 0 for item in value.values())
     if kind == "lists":
         return _is_a(value, "map") and all(_is_a(item, "list") for item in value.values())
     return isinstance(value, Mapping) and all(isinstance(item, str) for item in value)

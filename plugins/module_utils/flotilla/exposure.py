@@ -24,6 +24,8 @@ SETTINGS: Mapping[str, Any] = {
     "nginx_https_port": 443,
     "nginx_trusted_proxies": (),
     "postgres_port": 5432,
+    "postgres_pooler": False,
+    "postgres_pooler_port": 6432,
     "redis_port": 6379,
     "backup_port": 2222,
 }
@@ -59,7 +61,9 @@ def allow_list(
         apps = _addresses(groups.get("app", []), addresses)
         for group, comment in (("postgres", "Postgres for the app hosts"), ("redis", "Redis for the app hosts")):
             if group in member:
-                found.append({"ports": [mine[f"{group}_port"]], "sources": apps, "comment": comment})
+                ports = [mine[f"{group}_port"]]
+                ports += [mine["postgres_pooler_port"]] if group == "postgres" and mine["postgres_pooler"] else []
+                found.append({"ports": ports, "sources": apps, "comment": comment})
     if "backup" in member:
         databases = _addresses(groups.get("postgres", []), addresses)
         found.append({"ports": [mine["backup_port"]], "sources": databases, "comment": "backups of the database"})

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
-from . import acme, backups, exposure, struck
+from . import acme, backups, exposure, pooling, struck
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_served, with_defaults
 from .hooks import hook_problems
@@ -205,7 +205,40 @@ class Check:
             problems += self._routes(app)
             problems += self._compose(app, allow_latest)
             problems += self._struck(self._secrets_of_app(app["name"]), self._words_of_app(app))
+        problems += self._connections(apps)
         return [with_defaults(app) for app in chosen], problems
+
+    def _connections(self, apps: list[dict[str, Any]]) -> list[Problem]:
+        """What the database has too few connections for, as far as the apps declare them: all apps, not the chosen."""
+        found: list[Problem] = []
+        for app in apps:
+            try:
+                services = service_names((self.root / app["source"] / "compose.yaml").read_text())
+            except OSError:
+                continue
+            found += pooling.unknown_services(app, services, self._place("database_connections"))
+        for host in self.groups.get("postgres", []):
+            try:
+                room = self._room(self.hostvars[host])
+            except (AnsibleError, ValueError, TypeError):
+                # Told with the types, or by the role's own check.
+                continue
+            hosts = len(self.groups.get("app", []))
+            found += pooling.problems(apps, hosts, room, self._place, self.command)
+        return found
+
+    def _room(self, variables: Mapping[str, Any]) -> pooling.Room:
+        """How many connections a host's Postgres takes, as the role has it where the inventory is silent."""
+        specs = self.roles["postgres"]
+        mine = {name: variables.get(name, spec.get("default")) for name, spec in specs.items()}
+        derived = filter_loader.get("flotilla_postgres_memory").j2_function(
+            mine["postgres_memory_mb"], mine["postgres_max_connections"], mine["postgres_pids"]
+        )
+        return pooling.Room(
+            max_connections=int((mine["postgres_settings"] or {}).get("max_connections", derived["max_connections"])),
+            direct=int(mine["postgres_direct_connections"]),
+            clients=int(mine["postgres_pooler_max_clients"]) if mine["postgres_pooler"] else 0,
+        )
 
     def _shape(self, apps: Any) -> list[Problem]:
         """What is wrong with the keys of the apps; and, where nothing is, with their hooks."""

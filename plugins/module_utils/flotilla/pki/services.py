@@ -10,6 +10,8 @@ from .names import address
 STACKS = "/opt/flotilla"
 # The user of the official image of Nginx, and of those of Postgres and Redis unless the inventory names another.
 EDGE_USER, DATA_USER = "101", 999
+# The name of Postgres' pooler on the engine's networks.
+POOLER = "pgbouncer"
 
 
 def certificates_of(variables: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -23,6 +25,9 @@ def certificates_of(variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         if stack in groups:
             # On the engine's networks it has the name of its stack; elsewhere it is reached by address.
             names = [stack, str(variables["inventory_hostname"])]
+            if stack == "postgres" and variables.get("postgres_pooler"):
+                # It stands before the database, and shows the same certificate.
+                names.append(POOLER)
             user = str(variables.get(f"{stack}_uid", DATA_USER))
             found.append(_certificate(stack, f"{STACKS}/{stack}/certs", names, variables, user))
     if serves_balancers(variables):

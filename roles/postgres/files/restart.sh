@@ -1,0 +1,44 @@
+#!/bin/sh
+# restart.sh up|restart <ready seconds> <stop seconds> <pause seconds>: starts the database's container anew, with its present definition
+# (up) or as it is. Before it, what is dirty is written, so that the stop is short. Where a pooler runs, its clients wait meanwhile:
+# it is paused when the transactions that run have ended, at most so many seconds later, and goes on however this ends.
+set -eu
+what=$1 ready=$2 stop=$3 pause=$4
+cd /opt/flotilla/postgres
+
+console() {
+    docker exec pgbouncer timeout "$pause" psql -XAtq --host=/var/run/pgbouncer --port=6432 --username=pgbouncer --dbname=pgbouncer --command="$1"
+}
+
+go_on() {
+    # It says so when it was not paused.
+    console RESUME > /dev/null 2>&1 || :
+    systemctl stop flotilla-pooler-resume.timer 2> /dev/null || :
+}
+
+docker compose --project-name postgres pull --quiet --policy missing postgres >&2
+docker exec postgres psql -XqU postgres -c CHECKPOINT >&2 || :
+if [ "$(docker inspect --format '{{.State.Running}}' pgbouncer 2> /dev/null)" = true ]; then
+    # Should this end without a word, as with the host's memory full, the pooler goes on all the same.
+    systemd-run --collect --quiet --unit=flotilla-pooler-resume --on-active="$((ready + stop + pause + 10))" \
+        docker exec pgbouncer psql -Xq --host=/var/run/pgbouncer --port=6432 --username=pgbouncer --dbname=pgbouncer --command=RESUME
+    trap go_on EXIT
+    trap 'exit 129' HUP INT TERM
+    if ! console PAUSE > /dev/null 2>&1; then
+        console RESUME > /dev/null 2>&1 || :
+        echo "transactions did not end within $pause s:" >&2
+        docker exec postgres psql -XAtqU postgres -F ' ' -c "
+            SELECT usename, datname, state, 'for', extract(epoch FROM now() - xact_start)::int, 's' FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND xact_start IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 5" >&2
+        exit 75
+    fi
+fi
+case $what in
+up) docker compose --project-name postgres up --detach postgres >&2 ;;
+restart) docker compose --project-name postgres restart postgres >&2 ;;
+esac
+end=$(($(date +%s) + ready))
+until docker exec postgres pg_isready --quiet --host=127.0.0.1 --username=postgres --dbname=postgres; do
+    [ "$(date +%s)" -lt "$end" ] || exit 1
+    sleep 0.1
+done
