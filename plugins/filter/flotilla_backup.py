@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def flotilla_backup_report(
             seen[str(one["status_database"])] = {"said": said, "msg": one.get("stderr") or one.get("msg")}
     limits = {host: backups.limits(hostvars[host]) for host in seen}
     inventory = "".join(f" -i {source}" for source in sources)
-    return backups.report(seen, limits, inventory)
+    return backups.report(seen, limits, inventory, time.time())
 
 
 def answered(result: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,14 @@ LOCKED = 50
 BUSY = 75
 # What it makes of a wrong key, as chance has it.
 UNREADABLE = ("CryptoError", "FormatError: key/value found outside")
+# SFTP's word for all that went wrong there (SSH_FX_FAILURE, draft-ietf-secsh-filexfer-02), when it is asked to write.
+NOT_WRITTEN = re.compile(r"unable to (?:write|sync|move|create|open) .*sftp error \[4\]", re.DOTALL)
+DISK_FULL = "the host that keeps it could not write: is its disk full? df there tells"
+# Of a segment that could not be sent, in what pgBackRest keeps of it: `repo1: [FileWriteError] unable to …`.
+REASON = re.compile(r"^repo\d+: (\[\w+\] .*)$", re.MULTILINE)
 WRONG_KEY = "backup_key (vault_backup_key) is not the one that it was made with"
+# An attempt to send a segment fails within so many seconds, where the other host answers.
+REASON_SECONDS = 5
 # Of an answer to a question; a backup may take as long as it takes.
 ASK_SECONDS = 150
 
@@ -98,7 +106,38 @@ def last_words(output: str) -> str:
         return f"what is in the repository cannot be decrypted: {WRONG_KEY}"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     start = next((index for index, line in enumerate(lines) if " ERROR: " in line), -1)
-    return " ".join(lines[start:])[:600] or "pgBackRest said nothing"
+    ends = ("backup command end", "stanza-create command end", "check command end")
+    words = " ".join(line for line in lines[start:] if not any(end in line for end in ends))[:600]
+    return _with_hint(words) or "pgBackRest said nothing"
+
+
+def _with_hint(words: str) -> str:
+    return f"{words} ({DISK_FULL})" if NOT_WRITTEN.search(words) else words
+
+
+def archive_error(directory: Path, seconds: float) -> str:
+    """Why a segment of the log could not be sent, in pgBackRest's words; empty where nothing tells.
+
+    seconds: how long to wait for it. While it is tried again nothing is there.
+    """
+    out = directory / "spool" / "archive" / STANZA / "out"
+    end = time.monotonic() + seconds
+    while True:
+        for path in sorted(out.glob("*.error")):
+            try:
+                text = path.read_text(errors="replace")
+            except OSError:  # the next attempt has begun
+                continue
+            found = REASON.search(text)
+            return _with_hint(found[1] if found else " ".join(text.split()))[:600]
+        if time.monotonic() >= end:
+            return ""
+        time.sleep(0.1)
+
+
+def failing(wal: Mapping[str, Any]) -> bool:
+    """Whether the last attempt to send a segment failed."""
+    return bool(wal["waiting"]) and (wal["last_failed_at"] or 0) > (wal["last_archived_at"] or 0)
 
 
 def summary(info: str, repositories: Sequence[str]) -> list[dict[str, Any]]:
@@ -255,6 +294,7 @@ def status(directory: Path = DIRECTORY) -> dict[str, Any]:
         "repositories": repositories,
         "queue_max_mb": settings["queue_max_mb"],
         "wal": wal,
+        "archive_error": archive_error(directory, REASON_SECONDS) if wal and failing(wal) else "",
         "dropped": dropped.read_text().splitlines() if dropped.exists() else [],
         "last": stored(directory, "last.json"),
         "drill": stored(directory, "drill.json"),

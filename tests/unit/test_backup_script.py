@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 
 from plugins.scripts import flotilla_backup
-from plugins.scripts.flotilla_backup import BUSY, LOCKED, WRONG_KEY, BackupError
+from plugins.scripts.flotilla_backup import BUSY, DISK_FULL, LOCKED, WRONG_KEY, BackupError
 
 DROPPED = "2026-11-22T12:00:00Z 000000010000000000000007\n2026-11-22T13:00:00Z 000000010000000000000008\n"
+
+UNWRITTEN = "unable to write '/repository/db-1/x.tmp': libssh2 error [-31]: sftp error [4] failure"
+# As pgBackRest 2.55 leaves it for a segment that it could not send.
+KEPT = f"""104
+raised from local-1 protocol: archive-push command encountered error(s):
+repo1: [FileWriteError] {UNWRITTEN}
+    [CommandError] on retry at 630ms: archive-push command encountered error(s):
+"""
 
 DECRYPTED = f"what is in the repository cannot be decrypted: {WRONG_KEY}"
 
@@ -121,8 +129,22 @@ def test_a_backup_makes_up_for_what_was_dropped_before_it(directory: Path, befor
         ("a\nP00  ERROR: [056]: no server\n  HINT: look\n", "P00  ERROR: [056]: no server HINT: look"),
         ("a\nb\n", "b"),
         ("", "pgBackRest said nothing"),
+        ("P00  ERROR: [106]: clock skew?\nP00   INFO: backup command end: aborted\n", "P00  ERROR: [106]: clock skew?"),
+        (f"P00  ERROR: [064]: {UNWRITTEN}\n", f"P00  ERROR: [064]: {UNWRITTEN} ({DISK_FULL})"),
         ("P00  ERROR: [029]: no file\n FormatError: key/value found outside of section: x]F\n", DECRYPTED),
     ],
 )
 def test_an_error_is_told_in_pgbackrests_words(output: str, words: str) -> None:
     assert flotilla_backup.last_words(output) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(KEPT, f"[FileWriteError] {UNWRITTEN} ({DISK_FULL})"), ("25\nno such\nfile", "25 no such file"), (None, "")],
+)
+def test_why_a_segment_could_not_be_sent_is_told(directory: Path, text: str | None, words: str) -> None:
+    out = directory / "spool/archive/main/out"
+    out.mkdir(parents=True)
+    if text is not None:
+        (out / "000000010000000000000044.error").write_text(text)
+    assert flotilla_backup.archive_error(directory, seconds=0) == words

@@ -222,9 +222,28 @@ def test_what_is_within_the_limits_is_not(limits: dict[str, int], changes: dict[
 
 
 def test_a_host_that_says_nothing_is_a_problem() -> None:
-    found = backups.report({"db-1": {"said": None, "msg": "no such file"}}, {"db-1": backups.limits({})}, " -i i")
+    seen = {"db-1": {"said": None, "msg": "no such file"}}
+    found = backups.report(seen, {"db-1": backups.limits({})}, " -i i", NOW)
     assert "its backups cannot be looked at: no such file" in found["problems"][0]
     assert "playbooks/provision.yml -i i" in found["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [
+        (300, "db-1: its clock is 5 min ahead of this machine's"),
+        (-300, "db-1: its clock is 5 min behind this machine's"),
+        (60, ""),
+    ],
+)
+def test_a_clock_that_is_off_is_told(ahead: int, words: str) -> None:
+    found = backups.report({"db-1": {"said": SAID}}, {"db-1": backups.limits({})}, " -i i", NOW - ahead)["problems"]
+    assert [one.startswith(words) for one in found] == ([True] if words else [])
+
+
+def test_why_a_segment_waits_is_told() -> None:
+    waits = wal(waiting=9, oldest_waiting_seconds=301, last_failed="05", last_failed_at=NOW - 5)
+    assert any("05 failed 5 s ago: no room" in what for what in told(**waits, archive_error="no room"))
 
 
 def test_a_backup_that_was_made_is_told_and_one_that_was_not_is_a_problem() -> None:

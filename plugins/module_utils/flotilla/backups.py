@@ -20,10 +20,13 @@ CONFIGURATION = "/etc/pgbackrest"
 HOST_PATH = "/repository"
 # What status asks of an environment that says nothing else; roles/backup/defaults has the same.
 LIMITS = {"max_age_hours": 26, "wal_max_age_seconds": 300, "drill_max_age_days": 8, "pg_wal_max_mb": 0}
+# By how much the clock of a host may be another than the controller's, which asks and is answered meanwhile.
+CLOCK_SECONDS = 120
 # What to do next.
 LOOK = f"on the host, journalctl -u 'flotilla-backup@*' and docker logs postgres; see {HOW_TO}"
 MAKE = "ansible-playbook playbooks/backup.yml{inventory}"
 CORRUPT = f"see which, on the host: docker exec postgres pgbackrest --stanza=main --set=<label> info; then {HOW_TO}"
+CLOCKS = "timedatectl, on the host and here, says which of the two is wrong"
 DRILL = f"see {HOW_TO}"
 
 
@@ -118,11 +121,12 @@ def limits(variables: Mapping[str, Any]) -> dict[str, int]:
 
 
 def report(
-    seen: Mapping[str, Mapping[str, Any]], limits_of: Mapping[str, Mapping[str, int]], inventory: str
+    seen: Mapping[str, Mapping[str, Any]], limits_of: Mapping[str, Mapping[str, int]], inventory: str, here: float
 ) -> dict[str, list[str]]:
     """`lines` and `problems`, from what `flotilla-backup status` told on each host (`said`), or Ansible (`msg`).
 
     limits_of: host → what `limits` returns.  inventory: as a command takes it, with a space before.
+    here: this machine's time, in seconds since the epoch.
     """
     lines: list[str] = []
     found: list[str] = []
@@ -134,6 +138,7 @@ def report(
             found.append(f"{host}: its backups cannot be looked at: {why}. {next_step}")
             continue
         now_lines, wrong = judge(said, limits_of[host])
+        wrong += _clock(float(said["now"]) - here)
         lines += [f"  {host}  {line}" for line in now_lines]
         found += [f"{host}: {what}. Next: {do.format(inventory=inventory)}" for what, do in wrong]
     return {"lines": ["backups", *lines] if lines else [], "problems": found}
@@ -185,7 +190,7 @@ def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str],
             wrong += [] if one["running"] else [(f"there is no backup in {one['name']}", MAKE)]
     wrong += _last(said["last"])
     if said["wal"]:
-        line, more = _wal(said["wal"], now, limit, int(said["queue_max_mb"]))
+        line, more = _wal(said["wal"], now, limit, int(said["queue_max_mb"]), said.get("archive_error", ""))
         lines.append(line)
         wrong += more
     if said["dropped"]:
@@ -199,6 +204,18 @@ def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str],
     return [*lines, line], wrong + more
 
 
+def _clock(ahead: float) -> list[tuple[str, str]]:
+    """What is wrong with a clock that is so many seconds ahead of this machine's."""
+    if abs(ahead) <= CLOCK_SECONDS:
+        return []
+    which = "ahead of" if ahead > 0 else "behind"
+    what = (
+        f"its clock is {span(abs(ahead))} {which} this machine's: backups are named, and moments to go back to are "
+        "told, by the host's"
+    )
+    return [(what, CLOCKS)]
+
+
 def _last(last: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """What the last backup that was tried failed of."""
     return [
@@ -209,9 +226,9 @@ def _last(last: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _wal(
-    wal: Mapping[str, Any], now: float, limit: Mapping[str, int], queue_mb: int
+    wal: Mapping[str, Any], now: float, limit: Mapping[str, int], queue_mb: int, reason: str
 ) -> tuple[str, list[tuple[str, str]]]:
-    """The line about the log and its archive, and what is wrong with them."""
+    """The line about the log and its archive, and what is wrong with them. reason: why the last attempt failed."""
     wrong = []
     held_mb = int(wal["pg_wal_bytes"] or 0) // 1_000_000
     most_mb = limit["pg_wal_max_mb"] or queue_mb // 2
@@ -225,7 +242,7 @@ def _wal(
     waits = float(wal["oldest_waiting_seconds"] or 0)
     if waits > limit["wal_max_age_seconds"]:
         failing = failed_at and (not at or failed_at > at)
-        why = f"; {wal['last_failed']} failed {span(now - failed_at)} ago" if failing else ""
+        why = f"; {wal['last_failed']} failed {span(now - failed_at)} ago{reason and f': {reason}'}" if failing else ""
         most = limit["wal_max_age_seconds"]
         what = f"{wal['waiting']} segments of the log wait, one for {span(waits)}, more than {most} s{why}"
         wrong.append((what, LOOK))
