@@ -13,7 +13,9 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
-from flotilla import backups
+from flotilla import backups, volumes
+
+ROOT = Path(__file__).resolve().parents[2]
 
 Hostvars = Mapping[str, Mapping[str, Any]]
 Groups = Mapping[str, Sequence[str]]
@@ -43,10 +45,88 @@ def flotilla_backup_keys_of(hostvars: Hostvars, hosts: Sequence[str]) -> list[st
     return keys if all(keys) else []
 
 
-def flotilla_backup_stale(groups: Groups, side: str) -> bool:
-    """Whether a host of either side is provisioned now, so that those of `side` have to be introduced to the others."""
-    ours = {*groups.get("postgres", []), *groups.get("backup", [])}
-    return bool(groups.get(side) and ours & set(groups.get("unprovisioned", [])))
+def flotilla_backup_stale(groups: Groups, side: str) -> list[str]:
+    """The hosts of `side`, `senders` or `backup`, when one of either side is provisioned now: they are introduced.
+
+    Senders are all that may have something to send: those of `postgres`, `app` and `redis`.
+    """
+    if not groups.get("backup"):
+        # Somebody has to say that the database is not backed up.
+        news = set(groups.get("unprovisioned", [])) & set(groups.get("postgres", []))
+        return list(groups.get("postgres", [])) if news and side == "senders" else []
+    senders = list(dict.fromkeys(host for group in ("postgres", "app", "redis") for host in groups.get(group, [])))
+    if not {*senders, *groups["backup"]} & set(groups.get("unprovisioned", [])):
+        return []
+    return senders if side == "senders" else list(groups["backup"])
+
+
+def flotilla_backup_senders(hostvars: Hostvars, groups: Groups) -> list[str]:
+    """The hosts whose volumes are backed up."""
+    apps: Any = next((hostvars[host].get("apps") for host in groups.get("app", [])), [])
+    return volumes.senders(groups, apps, lambda host: bool(hostvars[host].get("redis_durable")))
+
+
+def flotilla_backup_volumes(hostvars: Hostvars, host: str, groups: Groups) -> list[dict[str, str]]:
+    """The volumes of a host that are backed up, each with `name`, `app` and `kind`; none where there is no place."""
+    if not flotilla_backup_wanted(hostvars, host, groups):
+        return []
+    mine = hostvars[host]
+    member = [name for name in ("app", "redis") if host in groups.get(name, [])]
+    return volumes.of_host(member, mine.get("apps") or [], bool(mine.get("redis_durable")), _compose_file)
+
+
+def flotilla_backup_holders(hosts: Sequence[str], hostvars: Hostvars, groups: Groups, volume: str) -> list[str]:
+    """Those of the hosts that back up the volume of that name."""
+    return [
+        host for host in hosts if volume in [one["name"] for one in flotilla_backup_volumes(hostvars, host, groups)]
+    ]
+
+
+def _compose_file(app: Mapping[str, Any]) -> str:
+    try:
+        return (ROOT / str(app["source"]) / "compose.yaml").read_text()
+    except OSError:
+        return ""
+
+
+def flotilla_volumes_senders(hostvars: Hostvars, groups: Groups) -> list[dict[str, str]]:
+    """`account` and `public_key` of each host that sends volumes, as far as its key is known."""
+    return [
+        {"account": volumes.account(_name(hostvars, host)), "host": host, "public_key": str(key)}
+        for host in flotilla_backup_senders(hostvars, groups)
+        if (key := hostvars[host].get("backup_volumes_public_key"))
+    ]
+
+
+def _name(hostvars: Hostvars, host: str) -> str:
+    return str(hostvars[host].get("backup_volumes_name") or host)
+
+
+def flotilla_volumes_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `flotilla-volumes` on the host has to know, of the role's variables."""
+    return volumes.settings(given)
+
+
+def flotilla_volumes_report(
+    hostvars: Hostvars, asked: Sequence[Mapping[str, Any]], sources: Sequence[str]
+) -> dict[str, list[str]]:
+    """`lines` and `problems` of what a loop (`status_sender`) registered of `flotilla-volumes status`."""
+    seen = {
+        str(one["status_sender"]): {"said": answered(one), "msg": one.get("stderr") or one.get("msg")}
+        for one in asked
+        if "status_sender" in one
+    }
+    limits = {host: backups.limits(hostvars[host]) for host in seen}
+    return volumes.report(seen, limits, "".join(f" -i {source}" for source in sources))
+
+
+def flotilla_volumes_made(result: Mapping[str, Any], host: str) -> dict[str, list[str]]:
+    """`lines` and `problems` of one `flotilla-volumes run`."""
+    said = answered(result)
+    if not said:
+        why = " ".join(str(result.get("stderr") or result.get("msg") or "it said nothing").split())[-600:]
+        return {"lines": [], "problems": [f"{host}: no volume was backed up: {why}. Next: see {backups.HOW_TO}"]}
+    return volumes.made(said, host)
 
 
 def flotilla_backup_configuration(settings: Mapping[str, Any], disk_mb: int) -> str:
@@ -118,12 +198,22 @@ class FilterModule:
         return {
             "flotilla_backup_configuration": flotilla_backup_configuration,
             "flotilla_backup_databases": flotilla_backup_databases,
+            "flotilla_backup_holders": flotilla_backup_holders,
             "flotilla_backup_hosts": flotilla_backup_hosts,
             "flotilla_backup_keys_of": flotilla_backup_keys_of,
             "flotilla_backup_made": flotilla_backup_made,
             "flotilla_backup_report": flotilla_backup_report,
             "flotilla_backup_script_settings": flotilla_backup_script_settings,
             "flotilla_backup_secrets": flotilla_backup_secrets,
+            "flotilla_backup_senders": flotilla_backup_senders,
             "flotilla_backup_stale": flotilla_backup_stale,
+            "flotilla_backup_volumes": flotilla_backup_volumes,
             "flotilla_backup_wanted": flotilla_backup_wanted,
+            "flotilla_volumes_key": volumes.key,
+            "flotilla_volumes_known_hosts": volumes.known_hosts,
+            "flotilla_volumes_made": flotilla_volumes_made,
+            "flotilla_volumes_report": flotilla_volumes_report,
+            "flotilla_volumes_senders": flotilla_volumes_senders,
+            "flotilla_volumes_settings": flotilla_volumes_settings,
+            "flotilla_volumes_ssh_config": volumes.ssh_config,
         }

@@ -16,6 +16,7 @@ from flotilla.packet_filter import declared_rules, locked_out
 from flotilla.problem import report
 from flotilla.roles import options
 from flotilla.vault import relative
+from flotilla.volumes import senders
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,9 +43,10 @@ def flotilla_firewall_allow(
     host: str, hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]
 ) -> Any:
     """What the groups of a host need of its firewall."""
-    asked = {host for group in ("app", "loadbalancer", "postgres") for host in groups.get(group, [])}
+    sending = senders(groups, hostvars[host].get("apps"), lambda one: bool(hostvars[one].get("redis_durable")))
+    asked = {*sending, *(one for group in ("app", "loadbalancer", "postgres") for one in groups.get(group, []))}
     addresses = {one: str(hostvars[one].get("private_address", "")) for one in asked}
-    return allow_list(hostvars[host]["group_names"], hostvars[host], groups, addresses)
+    return allow_list(hostvars[host]["group_names"], hostvars[host], groups, addresses, sending)
 
 
 def flotilla_firewall_lockouts(

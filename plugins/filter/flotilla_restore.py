@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from flotilla.restoring import asked, drill_line, placed_lines, scratch_lines, trouble
+from flotilla.restoring import asked, drill_line, placed_lines, scratch_lines, trouble, volume_lines
 
 
 class FilterModule:
@@ -22,4 +22,5 @@ class FilterModule:
             "flotilla_restore_lines": scratch_lines,
             "flotilla_restore_placed": placed_lines,
             "flotilla_restore_trouble": trouble,
+            "flotilla_restore_volume": volume_lines,
         }

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 from flotilla.exposure import SETTINGS, allow_list
 from flotilla.roles import OF_GROUP, options, roles_of
 from flotilla.stamp import digest_of_files, paths_for, provisioned_apps, stamp
+from flotilla.volumes import senders
 
 DOCUMENTATION = r"""
 name: flotilla_stamp
@@ -79,7 +80,9 @@ class LookupModule(LookupBase):
     def _allowed(self, given: dict[str, Any], addresses: dict[str, str]) -> Any:
         """What the firewall is told to let in."""
         mine = {name: self._templar.template(given[name]) for name in SETTINGS if name in given}
-        return allow_list(given["group_names"], mine, given["groups"], addresses)
+        hostvars = given["hostvars"]
+        sending = senders(given["groups"], given.get("apps"), lambda host: bool(hostvars[host].get("redis_durable")))
+        return allow_list(given["group_names"], mine, given["groups"], addresses, sending)
 
     def _addresses(self, given: dict[str, Any]) -> dict[str, str]:
         """The private address of every host: others are told of it."""

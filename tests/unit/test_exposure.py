@@ -72,6 +72,11 @@ def test_each_group_opens_its_ports(member: list[str], variables: dict[str, Any]
     assert opened(member, **variables) == expected
 
 
+def test_hosts_that_send_volumes_reach_the_repository_too() -> None:
+    (entry,) = allow_list(["backup"], {}, FLEET, ADDRESSES, ["app-1"])
+    assert entry["sources"] == ["10.0.0.11", "10.0.0.21"]
+
+
 def test_one_droplet_that_does_everything_opens_its_edge_alone() -> None:
     alone = {group: ["staging-1"] for group in ("app", "postgres", "redis")}
     assert opened(list(alone), alone) == {"80,443": ["public"]}

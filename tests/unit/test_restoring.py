@@ -74,6 +74,7 @@ def test_a_scratch_instance_is_removed_without_the_environments_name() -> None:
         "into": "scratch",
         "count": True,
         "arguments": ["--to=latest"],
+        "volume": "",
         "says": "",
     }
 

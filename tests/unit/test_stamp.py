@@ -84,7 +84,7 @@ def test_equal_values_give_equal_stamps_and_the_key_matters(value: Any) -> None:
 def test_roles_follow_the_groups() -> None:
     assert roles.roles_of(["app", "postgres", "mine"]) == [
         *("base", "docker", "firewall", "pki"),
-        *("nginx", "acme", "app", "postgres", "backup", "restore"),
+        *("nginx", "acme", "app", "backup", "postgres", "restore"),
     ]
     assert roles.roles_of(["postgres", "backup"])[4:] == ["postgres", "backup", "restore"]
     assert roles.roles_of([]) == ["base", "docker", "firewall", "pki"]

@@ -94,6 +94,7 @@ APP = {
     "shared": Key("list", default=[]),
     "per_colour": Key("list", default=[]),
     "shared_paths": Key("list", default=[]),
+    "backup_volumes": Key("list", default=[]),
     "routes_without_health_check": Key("list", default=[]),
     "privileges": Key("lists", default={}),
     "secret_variables": Key("lists", default={}),

@@ -200,7 +200,7 @@ def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str],
             f"{said['queue_max_mb']} MB waited: no moment from then to the next backup can be gone back to"
         )
         wrong.append((what, f"see that the repository can be reached, then {MAKE}"))
-    line, more = _drill(said["drill"], said["since"], now, limit["drill_max_age_days"])
+    line, more = judge_drill(said["drill"], said["since"], now, limit["drill_max_age_days"])
     return [*lines, line], wrong + more
 
 
@@ -252,7 +252,7 @@ def _wal(
     return line, wrong
 
 
-def _drill(
+def judge_drill(
     drill: Mapping[str, Any] | None, since: str | None, now: float, most_days: int
 ) -> tuple[str, list[tuple[str, str]]]:
     """The line about the last restore drill, and what is wrong with it.

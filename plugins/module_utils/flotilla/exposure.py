@@ -37,11 +37,13 @@ def allow_list(
     variables: Mapping[str, Any],
     groups: Mapping[str, Sequence[str]],
     addresses: Mapping[str, str],
+    senders: Sequence[str] = (),
 ) -> Any:
     """What the groups of a host need; the inventory's own `firewall_allow` where it has one.
 
     member: the host's groups.  variables: the host's, resolved, those of SETTINGS at least.
-    addresses: host → private address, of the hosts of `app`, `loadbalancer` and `postgres` at least.
+    addresses: host → private address, of the hosts of `app`, `loadbalancer`, `postgres` and the senders at least.
+    senders: the hosts that send volumes to those of `backup`.
     """
     mine = {name: variables.get(name, default) for name, default in SETTINGS.items()}
     if mine["firewall_allow"] is not None:
@@ -65,8 +67,10 @@ def allow_list(
                 ports += [mine["postgres_pooler_port"]] if group == "postgres" and mine["postgres_pooler"] else []
                 found.append({"ports": ports, "sources": apps, "comment": comment})
     if "backup" in member:
-        databases = _addresses(groups.get("postgres", []), addresses)
-        found.append({"ports": [mine["backup_port"]], "sources": databases, "comment": "backups of the database"})
+        databases = groups.get("postgres", [])
+        sources = _addresses({*databases, *senders}, addresses)
+        comment = "backups of the database" if set(senders) <= set(databases) else "backups of the database and volumes"
+        found.append({"ports": [mine["backup_port"]], "sources": sources, "comment": comment})
     return found
 
 

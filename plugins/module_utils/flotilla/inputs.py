@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
-from . import acme, backups, exposure, pooling, struck
+from . import acme, backups, exposure, pooling, struck, volumes
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_served, with_defaults
 from .hooks import hook_problems
@@ -120,6 +120,17 @@ class Check:
         """Backups that are asked for, and would have no key or no place but the database's own disk."""
         for host in self.groups.get("postgres", []):
             yield from backups.problems(host, self.hosts[host], self.groups.get("backup", []), self.sources, command)
+        if sending := {host: self.hosts[host] for host in self._senders()}:
+            raw = next(iter(sending.values()))
+            yield from volumes.problems(sending, raw, self.groups.get("backup", []), self.sources, command)
+
+    def _senders(self) -> list[str]:
+        """The hosts whose volumes are backed up. What cannot be worked out was reported with the types."""
+        try:
+            apps = self._readable(self.variables.get("apps"))
+            return volumes.senders(self.groups, apps, lambda host: bool(self.hostvars[host].get("redis_durable")))
+        except AnsibleError:
+            return []
 
     def _firewall(self) -> Iterator[Problem]:
         """The firewall's variables of each host, whose types are right."""
@@ -334,5 +345,6 @@ class Check:
             unchecked=app.get("routes_without_health_check", []),
             privileges=app.get("privileges", {}),
             secret_variables=app.get("secret_variables", {}),
+            backup_volumes=app.get("backup_volumes", []),
             allow_latest=allow_latest,
         )

@@ -16,7 +16,11 @@ WHERE = "command line"
 TARGETS = ("latest", "time", "point", "backup")
 PLACES = ("scratch", "place")
 STATES = ("present", "absent", "confirmed", "undone")
-ARGUMENTS = ("to", "time", "point", "label", "timeline", "into", "state", "confirm", "count")
+# Of a volume.
+VOLUME_TARGETS = ("latest", "time", "backup")
+VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
+SNAPSHOT = re.compile(r"[0-9a-f]{8,64}")
+ARGUMENTS = ("volume", "to", "time", "point", "label", "timeline", "into", "state", "confirm", "count")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d(?::?\d\d)?)")
 POINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}")
 LABEL = re.compile(r"\d{8}-\d{6}F(?:_\d{8}-\d{6}[DI])?")
@@ -30,6 +34,8 @@ def asked(extra: Mapping[str, Any], environment: str, inventory: str) -> dict[st
     """
     given = {name: str(extra[name]).strip() for name in ARGUMENTS if name in extra and str(extra[name]).strip()}
     command = f"ansible-playbook playbooks/restore.yml{inventory}"
+    if "volume" in given:
+        command += f" -e volume={given['volume']}"
     state, into = given.get("state", "present"), given.get("into", "scratch")
     problems = list(_problems(given, state, into, environment, command))
     return {
@@ -38,7 +44,8 @@ def asked(extra: Mapping[str, Any], environment: str, inventory: str) -> dict[st
         "into": into,
         "count": given.get("count", "true").lower() not in ("false", "no", "off", "0"),
         "arguments": [] if problems else _arguments(given),
-        "says": _says(given),
+        "volume": given.get("volume", ""),
+        "says": _says(given) + (f" of the volume {given['volume']}" if "volume" in given else ""),
     }
 
 
@@ -49,8 +56,12 @@ def _problems(given: Mapping[str, str], state: str, into: str, environment: str,
     ]
     if found:
         return found
+    if "volume" in given and not VOLUME.fullmatch(given["volume"]):
+        return [
+            Problem(WHERE, "volume", f"`{given['volume']}` is no name of a volume", "such as -e volume=app_uploads")
+        ]
     if state == "absent" and into == "place":
-        what = "removes a scratch instance, and nothing of Flotilla's removes a database"
+        what = "removes a scratch instance, and nothing of Flotilla's removes a database or a volume"
         return [Problem(WHERE, "state", f"`absent` {what}", f"{command} -e state=absent")]
     if state in ("confirmed", "undone") and into == "scratch" and "into" in given:
         what = f"`{state}` is about a restore in place"
@@ -66,14 +77,16 @@ def _target_problems(given: Mapping[str, str], command: str) -> list[Problem]:
     to = given.get("to", "")
     if not to:
         what = "is not given: what to go back to"
-        return [Problem(WHERE, "to", what, f"{command} -e to=latest, or to=time, to=point, to=backup")]
-    if found := _one_of("to", to, TARGETS, f"{command} -e to=latest"):
+        targets = VOLUME_TARGETS if "volume" in given else TARGETS
+        return [Problem(WHERE, "to", what, f"{command} -e to={', or to='.join(targets)}")]
+    if found := _one_of("to", to, VOLUME_TARGETS if "volume" in given else TARGETS, f"{command} -e to=latest"):
         return found
     found = []
+    label = (SNAPSHOT, "-e label=1a2b3c4d") if "volume" in given else (LABEL, "-e label=20261122-100000F")
     for name, form, example in (
         ("time", TIME, "-e \"time='2026-11-22 10:00:00+00'\""),
         ("point", POINT, "-e point=flotilla-20261122T100000Z-1.1.0"),
-        ("label", LABEL, "-e label=20261122-100000F"),
+        ("label", *label),
         ("timeline", TIMELINE, "-e timeline=2"),
     ):
         value = given.get(name)
@@ -92,7 +105,8 @@ def _confirm_problems(given: Mapping[str, str], environment: str, state: str) ->
     if typed == environment:
         return []
     what = f"is `{typed}`" if typed else "is not given"
-    why = {"confirmed": "the old data of its database is let go of"}.get(state, "its database is replaced")
+    thing = f"volume {given['volume']}" if "volume" in given else "database"
+    why = {"confirmed": f"the old data of its {thing} is let go of"}.get(state, f"its {thing} is replaced")
     told = f"{what}; this is {environment}, and {why}"
     return [Problem(WHERE, "confirm", told, f"type the environment's name: -e confirm={environment}")]
 
@@ -114,6 +128,9 @@ def _is_time(text: str) -> bool:
 def _arguments(given: Mapping[str, str]) -> list[str]:
     to = given.get("to", "latest")
     found = [f"--to={to}"]
+    if "volume" in given:
+        what = given["time"].replace(" ", "T") if to == "time" else given.get("label", "") if to == "backup" else ""
+        return found + [f"--what={what}"] * bool(what)
     if to in ("time", "point"):
         found.append(f"--what={_for_postgres(given[to]) if to == 'time' else given[to]}")
     return found + [f"--{name}={given[name]}" for name in ("label", "timeline") if name in given]
@@ -191,6 +208,35 @@ def placed_lines(result: Mapping[str, Any], state: str, host: str, inventory: st
     return [
         *told,
         f"What was there before is in the volume {volume}, until you say what becomes of it",
+        f"Back to it: {command} -e state=undone -e confirm={environment}",
+        f"Let it go: {command} -e state=confirmed -e confirm={environment}",
+    ]
+
+
+def volume_lines(result: Mapping[str, Any], state: str, host: str, inventory: str, environment: str) -> list[str]:
+    """What a person is told of a volume that was brought back, and how to go on."""
+    volume = result["volume"]
+    command = f"ansible-playbook playbooks/restore.yml{inventory} -e volume={volume}"
+    unwell = [f"{host}: {name} does not run well since: docker logs {name}" for name in result.get("unwell", ())]
+    if state == "absent":
+        return [f"{host}: {volume}-scratch is removed"]
+    if state == "undone":
+        return [f"{host}: {volume} is what it was before the restore {result['id']}", *unwell]
+    if state == "confirmed":
+        kept = f"{host}: the volume {result['before']} has what was there before. Next, when nobody needs it any more: "
+        gone = f"{host}: the volume {result['before']} is removed"
+        return [gone if result["dropped"] else f"{kept}docker volume rm {result['before']}"]
+    told = f"{host}: {volume} of {result['of']} (snapshot {result['snapshot']}) from {result['repository']}"
+    if "scratch" in result:
+        return [
+            f"{told} is in the volume {result['scratch']}, {result['entries']} entries; {result['seconds']} s",
+            f"Look at it, on {host}: ls {result['directory']}",
+            f"Remove it: {command} -e state=absent",
+        ]
+    return [
+        f"{told} is in its place; {result['seconds']} s",
+        *unwell,
+        f"What was there before is in the volume {result['before']}, until you say what becomes of it",
         f"Back to it: {command} -e state=undone -e confirm={environment}",
         f"Let it go: {command} -e state=confirmed -e confirm={environment}",
     ]

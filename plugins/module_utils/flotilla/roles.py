@@ -11,9 +11,9 @@ import yaml
 
 EVERYWHERE = ("base", "docker", "firewall", "pki")
 OF_GROUP = {
-    "app": ("nginx", "acme", "app"),
+    "app": ("nginx", "acme", "app", "backup"),
     "postgres": ("postgres", "backup", "restore"),
-    "redis": ("redis",),
+    "redis": ("redis", "backup"),
     "loadbalancer": ("haproxy", "acme"),
     "backup": ("backup",),
 }
@@ -30,6 +30,8 @@ HANDED_OVER = frozenset(
         "backup_hosts",
         "backup_authorized_keys",
         "backup_uid",
+        "backup_volumes",
+        "backup_volumes_senders",
         "redis_networks",
         "redis_certificate",
         "haproxy_apps",

@@ -22,6 +22,7 @@ PROVISIONED_KEYS = (
     "security_headers",
     "waf",
     "shared",
+    "backup_volumes",
 )
 
 

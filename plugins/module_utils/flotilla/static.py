@@ -44,6 +44,7 @@ def static_problems(
     unchecked: Iterable[str] = (),
     privileges: Mapping[str, Sequence[str]] | None = None,
     secret_variables: Mapping[str, Sequence[str]] | None = None,
+    backup_volumes: Iterable[str] = (),
     allow_latest: bool = False,
 ) -> list[Problem]:
     """Everything that is wrong with the text of a Compose file, each problem with its line.
@@ -51,6 +52,7 @@ def static_problems(
     variables, secrets: the names in `apps[<app>].environment` and `.secrets`; with `VERSION` they are what
     `${…}` may use.  routes: as in the inventory.  unchecked: `routes_without_health_check`.
     privileges: service → what it may have of the host.  secret_variables: service → secrets it gets as variables.
+    backup_volumes: keys of the volumes that are backed up.
     """
     try:
         documents = read_documents(text)
@@ -90,6 +92,7 @@ def static_problems(
         findings.refuse(path, "is written twice", "keep one of the two")
     if isinstance(document.data, dict):
         _check(document.data, context, available, findings)
+        _check_backup_volumes(document.data, backup_volumes, findings)
     else:
         findings.refuse("services", "the file is not a mapping", "begin it with `services:`")
     return [_located(problem, file, document.lines) for problem in findings.problems]
@@ -157,6 +160,27 @@ def _check_service(
         refuse_ports(name, {"ports": [_port(entry) for entry in entries]}, place or Place.COLOUR, context, findings)
     if isinstance(service.get("links"), list):
         refuse_links(name, service, findings)
+
+
+def _check_backup_volumes(data: Mapping[str, Any], wanted: Iterable[str], findings: Findings) -> None:
+    """What is backed up has to be a volume of the engine's own, whose name is known here."""
+    section = data.get("volumes")
+    declared: Mapping[str, Any] = section if isinstance(section, dict) else {}
+    for name in wanted:
+        if name not in declared:
+            if "include" not in data:
+                what = f"apps[{findings.app}].backup_volumes names `{name}`, which the file does not declare"
+                fix = f"add `{name}:` to the top-level volumes, or correct backup_volumes"
+                findings.refuse("volumes", what + did_you_mean(name, declared), fix)
+            continue
+        definition = declared[name] if isinstance(declared[name], dict) else {}
+        foreign = next((key for key in ("driver", "driver_opts", "external") if definition.get(key)), "")
+        if foreign and definition[foreign] != "local":
+            what = f"is backed up (apps[{findings.app}].backup_volumes), and may not be on this host's disk"
+            findings.refuse(f"volumes.{name}.{foreign}", what, f"remove {foreign}, or leave it out of backup_volumes")
+        if "$" in str(definition.get("name", "")):
+            what = "is backed up, and its name is known on the host only"
+            findings.refuse(f"volumes.{name}.name", what, "write the name out")
 
 
 def _check_variables(data: Mapping[str, Any], available: frozenset[str], findings: Findings) -> None:
