@@ -74,7 +74,7 @@ def test_the_first_full_backup_is_made_by_itself(host: Host) -> None:
 def test_what_is_written_is_archived(host: Host) -> None:
     sql(host, "CREATE TABLE IF NOT EXISTS rows (at timestamptz); INSERT INTO rows VALUES (now())")
     assert until(archived(host), 30)
-    assert sql(host, "SHOW archive_timeout") == "1min"
+    assert sql(host, "SHOW archive_timeout") == "50s"
     assert sql(host, "SHOW data_checksums") == "on"
 
 
