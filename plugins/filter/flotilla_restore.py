@@ -8,6 +8,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from flotilla import upgrading
 from flotilla.restoring import asked, drill_line, placed_lines, scratch_lines, trouble, volume_lines
 
 
@@ -23,4 +24,6 @@ class FilterModule:
             "flotilla_restore_placed": placed_lines,
             "flotilla_restore_trouble": trouble,
             "flotilla_restore_volume": volume_lines,
+            "flotilla_upgrade_asked": upgrading.asked,
+            "flotilla_upgrade_lines": upgrading.lines,
         }

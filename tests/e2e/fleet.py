@@ -117,6 +117,7 @@ class Lab:
     app_hosts: how many of them carry the app, when there are more than the inventory's.
     p95_ms: the environment's target for the monitor window. Far from the inventory's by default: where two labs and
         their load share two cores, how long an answer takes says more about them than about a release.
+    hub_images: more of them that the lab's mirror serves.
     """
 
     versions: Sequence[str] = ("1.0.0", "1.1.0")
@@ -125,6 +126,7 @@ class Lab:
     more_hosts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     app_hosts: int = 0
     p95_ms: int = 10_000
+    hub_images: Sequence[str] = ()
 
 
 def inventory_variables(topic: str, inventory: Path = INVENTORY) -> dict[str, Any]:
@@ -419,7 +421,10 @@ def lab_up(environment: Environment, lab: Lab) -> None:
         lab_playbook(
             environment,
             *("-e", "lab_index=auto", "-e", "lab_https_port=0", "-e", "lab_http_port=0"),
-            *("-e", json.dumps({"lab_app_versions": list(lab.versions)})),
+            *(
+                "-e",
+                json.dumps({"lab_app_versions": list(lab.versions), "lab_hub_images_custom": list(lab.hub_images)}),
+            ),
         )
     environment.playbook("playbooks/secrets.yml", "-e", f"@{environment.directory}/given_secrets.yml").succeeded()
     authorities = [(environment.directory / "ca.crt").read_text(), *environment.authorities()]

@@ -39,6 +39,7 @@ OURS = frozenset(
         "skip_hosts",
         "across_migration",
         "list",
+        "backup",
         "droplet_cpus",
         "droplet_memory_mb",
         "droplet_disk_gb",

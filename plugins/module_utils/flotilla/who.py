@@ -12,7 +12,18 @@ from .vault import texts_of
 
 # The extra variables whose values are written down. Of all others it is their names, for one may be a secret.
 SHOWN = frozenset(
-    {"across_migration", "app", "approve", "command", "list", "maintenance", "release", "service", "skip_hosts"}
+    {
+        "across_migration",
+        "app",
+        "approve",
+        "backup",
+        "command",
+        "list",
+        "maintenance",
+        "release",
+        "service",
+        "skip_hosts",
+    }
     | {"confirm", "count", "into", "label", "point", "state", "time", "timeline", "timeout", "to", "type", "version"}
 )
 UNSHOWN = "(not written down)"
