@@ -85,6 +85,7 @@ def test_a_declared_volume_is_not_refused() -> None:
     [
         ({"app-1": {}}, {"backup_key": "k"}, [], "the volumes of `app-1` have no place"),
         ({"app-1": {}}, {"backup_key": "k"}, ["app-1"], "one lost disk would take both"),
+        ({"app-1": {}, "cache-1": {}}, {"backup_key": "k"}, ["cache-1"], "`cache-1` is the only host in it"),
         ({"app-1": {}}, {}, ["cache-1"], "encrypts the backups of its volumes"),
         (
             {"app-1": {"backup_volumes_name": "x"}, "app-2": {"backup_volumes_name": "x"}},
@@ -97,13 +98,23 @@ def test_a_declared_volume_is_not_refused() -> None:
 def test_what_keeps_volumes_from_being_backed_up(
     hosts: dict[str, Any], variables: dict[str, Any], places: list[str], said: str
 ) -> None:
-    (problem,) = volumes.problems(hosts, variables, places, Sources((), Path("/")), "ansible-playbook …")
+    sources = Sources((), Path("/"))
+    (problem,) = volumes.problems(hosts, variables, places, sources, "ansible-playbook …", declared=True)
     assert said in str(problem)
 
 
 def test_nothing_keeps_them() -> None:
     hosts: dict[str, Any] = {"app-1": {}, "app-2": {}}
-    assert not list(volumes.problems(hosts, {"backup_key": "k"}, ["app-1"], Sources((), Path("/")), "x"))
+    sources = Sources((), Path("/"))
+    for places in (["cache-1"], ["app-1", "app-2"]):
+        assert not list(volumes.problems(hosts, {"backup_key": "k"}, places, sources, "x", declared=True))
+    assert not list(
+        volumes.problems(hosts, {"backup_key": "k", "backup_s3": S3}, ["app-1"], sources, "x", declared=True)
+    )
+
+
+def test_a_store_may_do_without_backups_as_a_database_may() -> None:
+    assert not list(volumes.problems({"cache-1": {}}, {}, [], Sources((), Path("/")), "x", declared=False))
 
 
 def test_a_hosts_key_is_its_own() -> None:
@@ -177,6 +188,7 @@ def without_snapshots(last: Any) -> dict[str, Any]:
         ({**SEEN, "errors": ["the repository cache-1 cannot be reached"]}, "cannot be reached"),
         ({**SEEN, "drill": {**SEEN["drill"], "outcome": "failed", "detail": "cut short"}}, "drill failed: cut short"),
         ({**SEEN, "drill": None}, "there was no drill"),
+        ({**without_snapshots(None), "since": "2027-01-14T00:00:00Z"}, "there is no snapshot of notes_uploads"),
         (without_snapshots(SEEN["last"]), "there is no snapshot of notes_uploads in cache-1"),
         (
             {
@@ -196,7 +208,8 @@ def test_what_is_wrong_is_told(said: dict[str, Any], problem: str) -> None:
 
 
 def test_before_the_first_release_nothing_is_wrong() -> None:
-    assert volumes.judge({**without_snapshots(None), "drill": None}, LIMITS)[1] == []
+    said = {**without_snapshots(None), "drill": None, "since": "2027-01-15T07:00:00Z"}
+    assert volumes.judge(said, LIMITS)[1] == []
 
 
 def test_a_host_that_cannot_be_asked_is_told() -> None:
