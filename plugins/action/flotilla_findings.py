@@ -18,6 +18,7 @@ from flotilla.inspection import PROVISION
 from flotilla.openings import declared, differences
 from flotilla.public_face import certificate_problems, dns_problems, names_of, resolve, table
 from flotilla.roles import options
+from flotilla.volumes import senders
 from flotilla.witnesses import Kept, contradictions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,8 +130,10 @@ def port_findings(said: Mapping[str, Mapping[str, Any]], variables: Mapping[str,
     groups = variables["groups"]
     defaults = {name: spec.get("default") for name, spec in options(ROOT / "roles")["firewall"].items()}
     addresses = {host: str(variables["hostvars"][host].get("private_address") or "") for host in groups["all"]}
+    hostvars = variables["hostvars"]
+    sending = senders(groups, variables.get("apps"), lambda host: bool(hostvars[host].get("redis_durable")))
     for host, told in said.items():
-        rules = declared(told, defaults, allow_list(told["group_names"], told, groups, addresses))
+        rules = declared(told, defaults, allow_list(told["group_names"], told, groups, addresses, sending))
         outside = (told.get(OUTSIDE) or {}).get("reached") or {}
         for open_ports in outside.values():
             source = told[HOST]["session"].get("from", "")

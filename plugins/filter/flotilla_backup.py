@@ -63,7 +63,8 @@ def flotilla_backup_stale(groups: Groups, side: str) -> list[str]:
 def flotilla_backup_senders(hostvars: Hostvars, groups: Groups) -> list[str]:
     """The hosts whose volumes are backed up."""
     apps: Any = next((hostvars[host].get("apps") for host in groups.get("app", [])), [])
-    return volumes.senders(groups, apps, lambda host: bool(hostvars[host].get("redis_durable")))
+    found = volumes.senders(groups, apps, lambda host: bool(hostvars[host].get("redis_durable")))
+    return [host for host in found if flotilla_backup_wanted(hostvars, host, groups)]
 
 
 def flotilla_backup_volumes(hostvars: Hostvars, host: str, groups: Groups) -> list[dict[str, str]]:

@@ -507,7 +507,7 @@ def status() -> dict[str, Any]:
         "now": time.time(),
         "volumes": found,
         "last": stored("last.json"),
-        "drill": stored("drill.json"),
+        "drill": last_drill(),
         "since": (stored("since.json") or {}).get("at"),
         "restored": [json.loads(one.read_text()) for one in sorted(HOME.glob("restored-*.json"))],
         "errors": errors,
@@ -714,14 +714,27 @@ def drill() -> dict[str, Any]:
     began = time.time()
     outcome: dict[str, Any] = {"at": clock(began), "outcome": "failed", "rpo_seconds": -1, "rto_seconds": -1}
     # What stays when the drill is cut short.
-    store("drill.json", {**outcome, "detail": "the drill was cut short"})
+    store("drill.running", {**outcome, "detail": "the drill was cut short"})
     try:
         with alone():
             outcome |= drilled(settings())
     except (VolumeError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
         outcome["detail"] = str(error) or type(error).__name__
     store("drill.json", outcome)
+    (HOME / "drill.running").unlink(missing_ok=True)
     return outcome
+
+
+def last_drill() -> Any:
+    """What came of the last drill; one that ended without a word has failed."""
+    cut = stored("drill.running")
+    if cut is None:
+        return stored("drill.json")
+    try:
+        with alone():
+            return cut
+    except BusyError:
+        return stored("drill.json")
 
 
 def drilled(given: Mapping[str, Any]) -> dict[str, Any]:

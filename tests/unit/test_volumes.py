@@ -10,6 +10,13 @@ from flotilla import backups, volumes
 from flotilla.inventory import Sources
 from flotilla.static import static_problems
 
+from plugins.filter.flotilla_backup import (
+    flotilla_backup_holders,
+    flotilla_backup_senders,
+    flotilla_backup_stale,
+    flotilla_volumes_senders,
+)
+
 HOUR, DAY = 3600, 86_400
 NOW = 1_800_000_000.0
 CACHE = {"name": "cache-1", "address": "10.0.0.31", "port": 2222, "host_key": "ssh-ed25519 AAAA cache-1"}
@@ -85,6 +92,7 @@ def test_a_declared_volume_is_not_refused() -> None:
     [
         ({"app-1": {}}, {"backup_key": "k"}, [], "the volumes of `app-1` have no place"),
         ({"app-1": {}}, {"backup_key": "k"}, ["app-1"], "one lost disk would take both"),
+        ({"app-1": {}, "cache-1": {}}, {"backup_key": "k"}, ["cache-1"], "`cache-1` is the only host in it"),
         ({"app-1": {}}, {}, ["cache-1"], "encrypts the backups of its volumes"),
         (
             {"app-1": {"backup_volumes_name": "x"}, "app-2": {"backup_volumes_name": "x"}},
@@ -97,13 +105,23 @@ def test_a_declared_volume_is_not_refused() -> None:
 def test_what_keeps_volumes_from_being_backed_up(
     hosts: dict[str, Any], variables: dict[str, Any], places: list[str], said: str
 ) -> None:
-    (problem,) = volumes.problems(hosts, variables, places, Sources((), Path("/")), "ansible-playbook …")
+    sources = Sources((), Path("/"))
+    (problem,) = volumes.problems(hosts, variables, places, sources, "ansible-playbook …", declared=True)
     assert said in str(problem)
 
 
 def test_nothing_keeps_them() -> None:
     hosts: dict[str, Any] = {"app-1": {}, "app-2": {}}
-    assert not list(volumes.problems(hosts, {"backup_key": "k"}, ["app-1"], Sources((), Path("/")), "x"))
+    sources = Sources((), Path("/"))
+    for places in (["cache-1"], ["app-1", "app-2"]):
+        assert not list(volumes.problems(hosts, {"backup_key": "k"}, places, sources, "x", declared=True))
+    assert not list(
+        volumes.problems(hosts, {"backup_key": "k", "backup_s3": S3}, ["app-1"], sources, "x", declared=True)
+    )
+
+
+def test_a_store_may_do_without_backups_as_a_database_may() -> None:
+    assert not list(volumes.problems({"cache-1": {}}, {}, [], Sources((), Path("/")), "x", declared=False))
 
 
 def test_a_hosts_key_is_its_own() -> None:
@@ -177,6 +195,7 @@ def without_snapshots(last: Any) -> dict[str, Any]:
         ({**SEEN, "errors": ["the repository cache-1 cannot be reached"]}, "cannot be reached"),
         ({**SEEN, "drill": {**SEEN["drill"], "outcome": "failed", "detail": "cut short"}}, "drill failed: cut short"),
         ({**SEEN, "drill": None}, "there was no drill"),
+        ({**without_snapshots(None), "since": "2027-01-14T00:00:00Z"}, "there is no snapshot of notes_uploads"),
         (without_snapshots(SEEN["last"]), "there is no snapshot of notes_uploads in cache-1"),
         (
             {
@@ -196,7 +215,8 @@ def test_what_is_wrong_is_told(said: dict[str, Any], problem: str) -> None:
 
 
 def test_before_the_first_release_nothing_is_wrong() -> None:
-    assert volumes.judge({**without_snapshots(None), "drill": None}, LIMITS)[1] == []
+    said = {**without_snapshots(None), "drill": None, "since": "2027-01-15T07:00:00Z"}
+    assert volumes.judge(said, LIMITS)[1] == []
 
 
 def test_a_host_that_cannot_be_asked_is_told() -> None:
@@ -205,3 +225,45 @@ def test_a_host_that_cannot_be_asked_is_told() -> None:
         "app-1: the backups of its volumes cannot be looked at: no such file. "
         "Next: ansible-playbook playbooks/provision.yml -i inventories/staging"
     ]
+
+
+# -- the filters ------------------------------------------------------------------------------------------------------
+
+FLEET = {"app": ["app-1", "app-2"], "postgres": ["db-1"], "redis": ["cache-1"], "backup": ["cache-1"]}
+
+
+def hostvars(**of_all: Any) -> dict[str, dict[str, Any]]:
+    return {host: {"apps": [APP], **of_all} for host in ("app-1", "app-2", "db-1", "cache-1")}
+
+
+@pytest.mark.parametrize(
+    ("fresh", "side", "expected"),
+    [
+        (["app-2"], "senders", ["db-1", "app-1", "app-2", "cache-1"]),
+        (["app-2"], "backup", ["cache-1"]),
+        (["lb-1"], "senders", []),
+        (["lb-1"], "backup", []),
+    ],
+)
+def test_a_new_host_of_either_side_has_both_introduced(fresh: list[str], side: str, expected: list[str]) -> None:
+    assert flotilla_backup_stale({**FLEET, "unprovisioned": fresh}, side) == expected
+
+
+def test_without_a_repository_databases_are_told_so_and_nobody_has_a_key_made() -> None:
+    groups = {**FLEET, "backup": [], "unprovisioned": ["db-1", "app-1"]}
+    assert (flotilla_backup_stale(groups, "senders"), flotilla_backup_stale(groups, "backup")) == (["db-1"], [])
+
+
+def test_who_sends_is_let_in_when_its_key_is_known() -> None:
+    seen = hostvars()
+    seen["app-2"] |= {"backup_volumes_public_key": "ssh-ed25519 AAAA app-2", "backup_volumes_name": "old"}
+    assert flotilla_volumes_senders(seen, FLEET) == [
+        {"account": volumes.account("old"), "host": "app-2", "public_key": "ssh-ed25519 AAAA app-2"}
+    ]
+
+
+@pytest.mark.parametrize(("groups", "expected"), [(FLEET, ["app-1", "app-2"]), ({**FLEET, "backup": []}, [])])
+def test_who_holds_a_volume(groups: dict[str, list[str]], expected: list[str]) -> None:
+    # The sample app declares no volume of that name: it has the name that the resolver would give it.
+    assert flotilla_backup_holders(["app-1", "app-2", "cache-1"], hostvars(), groups, "notes_uploads") == expected
+    assert flotilla_backup_senders(hostvars(), groups) == expected

@@ -153,7 +153,22 @@ def test_a_drill_that_is_cut_short_has_failed(home: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(flotilla_volumes, "drilled", killed)
     with pytest.raises(KeyboardInterrupt):
         flotilla_volumes.drill()
-    assert json.loads((home / "drill.json").read_text())["detail"] == "the drill was cut short"
+    assert flotilla_volumes.status()["drill"]["detail"] == "the drill was cut short"
+    assert (home / "drill.running").exists()
+
+
+def test_a_drill_in_hand_has_not_failed_yet(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def looked_at(_: object) -> dict[str, Any]:
+        seen.append(flotilla_volumes.status()["drill"])
+        return {"outcome": "passed", "detail": ""}
+
+    monkeypatch.setattr(flotilla_volumes, "drilled", looked_at)
+    flotilla_volumes.drill()
+    assert seen == [None]
+    assert flotilla_volumes.status()["drill"]["outcome"] == "passed"
+    assert not (home / "drill.running").exists()
 
 
 @pytest.mark.usefixtures("home")

@@ -260,10 +260,10 @@ def judge_drill(
     since: when the first backup was begun (ISO 8601), of which the first drill is due.  most_days: 0 asks for none.
     """
     if not drill:
-        due = most_days and since and now - _seconds(since) > most_days * 86_400
+        due = most_days and since and now - seconds(since) > most_days * 86_400
         wrong = [(f"no backup has been restored in {most_days} days: there was no drill", DRILL)] if due else []
         return "drill: never", wrong
-    age = now - _seconds(str(drill["at"]))
+    age = now - seconds(str(drill["at"]))
     figures = "".join(
         f", {name.upper()} {span(drill[f'{name}_seconds'])}"
         for name in ("rpo", "rto")
@@ -277,7 +277,7 @@ def judge_drill(
     return line, []
 
 
-def _seconds(at: str) -> float:
+def seconds(at: str) -> float:
     """ISO 8601 as seconds since 1970."""
     return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()
 

@@ -120,17 +120,17 @@ class Check:
         """Backups that are asked for, and would have no key or no place but the database's own disk."""
         for host in self.groups.get("postgres", []):
             yield from backups.problems(host, self.hosts[host], self.groups.get("backup", []), self.sources, command)
-        if sending := {host: self.hosts[host] for host in self._senders()}:
-            raw = next(iter(sending.values()))
-            yield from volumes.problems(sending, raw, self.groups.get("backup", []), self.sources, command)
-
-    def _senders(self) -> list[str]:
-        """The hosts whose volumes are backed up. What cannot be worked out was reported with the types."""
         try:
             apps = self._readable(self.variables.get("apps"))
-            return volumes.senders(self.groups, apps, lambda host: bool(self.hostvars[host].get("redis_durable")))
+            hosts = volumes.senders(self.groups, apps, lambda host: bool(self.hostvars[host].get("redis_durable")))
         except AnsibleError:
-            return []
+            # What cannot be worked out was reported with the types.
+            return
+        if hosts:
+            sending, places = {host: self.hosts[host] for host in hosts}, self.groups.get("backup", [])
+            declared = bool(volumes.senders(self.groups, apps, lambda _: False))
+            raw = sending[hosts[0]]
+            yield from volumes.problems(sending, raw, places, self.sources, command, declared=declared)
 
     def _firewall(self) -> Iterator[Problem]:
         """The firewall's variables of each host, whose types are right."""

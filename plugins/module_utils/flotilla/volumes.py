@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .backups import HOW_TO, LOOK, MAKE, judge_drill, size, span
+from .backups import HOW_TO, LOOK, MAKE, judge_drill, seconds, size, span
 from .inventory import Sources
 from .problem import Problem
 from .yaml_lines import YamlError, read_documents
@@ -71,18 +71,23 @@ def problems(
     places: Sequence[str],
     sources: Sources,
     command: str,
+    *,
+    declared: bool,
 ) -> Iterator[Problem]:
     """What keeps declared volumes from being backed up. hosts: those that send, with their raw variables.
 
     variables: of any of them.  places: the hosts of the group `backup`.  command: completes the secrets.
+    declared: whether an app wants a volume backed up. A Redis that is a store alone may do without, as a database may.
     """
     s3 = variables.get("backup_s3") or {}
     if not places and not s3:
+        if not declared:
+            return
         what = f"no host is in that group, and there is no backup_s3: the volumes of `{sorted(hosts)[0]}` have no place"
-        fix = f"add a host or backup_s3, or declare neither backup_volumes nor redis_durable; see {HOW_TO}"
+        fix = f"add a host or backup_s3, or take backup_volumes away; see {HOW_TO}"
         yield Problem(sources.place("backup"), "backup", what, fix)
-    elif set(places) == set(hosts) and len(places) == 1 and not s3:
-        what = f"`{places[0]}` is the only host in it, and the volumes' own: one lost disk would take both"
+    elif len(places) == 1 and places[0] in hosts and not s3:
+        what = f"`{places[0]}` is the only host in it, and has volumes of its own: one lost disk would take both"
         yield Problem(sources.place("backup"), "backup", what, f"put another host into the group; see {HOW_TO}")
     if (places or s3) and not variables.get("backup_key"):
         what = f"is missing, and `{sorted(hosts)[0]}` encrypts the backups of its volumes with it"
@@ -201,7 +206,8 @@ def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str],
         if not newest:
             lines.append(f"{where}: no snapshot yet")
             # Before the app's first release there is no volume.
-            if said["last"]:
+            since = said["since"]
+            if said["last"] or (since and now - seconds(str(since)) > limit["max_age_hours"] * 3600):
                 wrong.append((f"there is no snapshot of {where}", MAKE))
             continue
         age = now - newest["at"]
@@ -218,7 +224,7 @@ def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str],
     ]
     for one in said["restored"]:
         lines.append(f"{one['volume']}: restored {one['at']}; {one['before']} has what was there before")
-    line, more = judge_drill(said["drill"], said["since"] if last else None, now, limit["drill_max_age_days"])
+    line, more = judge_drill(said["drill"], said["since"], now, limit["drill_max_age_days"])
     return [*lines, f"volumes' {line}"], wrong + more
 
 

@@ -9,6 +9,7 @@ import pytest
 from testinfra.host import Host
 
 UPLOADS = "/var/lib/docker/volumes/notes_uploads/_data"
+HOME = "/opt/flotilla/volumes"
 VOLUMES = "/srv/flotilla/backup/volumes"
 
 
@@ -78,12 +79,49 @@ def test_two_at_once_are_refused(host: Host) -> None:
 
 @pytest.mark.usefixtures("uploads")
 def test_a_wrong_key_is_told(host: Host) -> None:
-    home = "/opt/flotilla/volumes"
-    host.check_output(f"cp -p {home}/key {home}/kept && echo another > {home}/key")
+    host.check_output(f"cp -p {HOME}/key {HOME}/kept && echo another > {HOME}/key")
     try:
         assert "backup_key (vault_backup_key) is not the one" in volumes(host, "status")["errors"][0]
     finally:
-        host.check_output(f"mv {home}/kept {home}/key")
+        host.check_output(f"mv {HOME}/kept {HOME}/key")
+
+
+def restic(host: Host, *words: str) -> str:
+    """What restic itself prints of the repository."""
+    (repository,) = json.loads(host.file(f"{HOME}/settings.json").content_string)["repositories"]
+    return str(
+        host.check_output(
+            f"cd {UPLOADS}/.. && RESTIC_PASSWORD_FILE={HOME}/key restic -o %s -r %s {' '.join(words)}",
+            repository["options"][0],
+            repository["url"],
+        )
+    )
+
+
+@pytest.mark.usefixtures("uploads")
+def test_retention_keeps_a_snapshot_for_every_moment_of_its_day(host: Host) -> None:
+    made = {}
+    for hours in (72, 36, 12):
+        at = host.check_output(f"date --utc --date '{hours} hours ago' '+%F %T'")
+        said = restic(
+            host, "backup --json --quiet --host droplet --tag volume=notes_uploads", f"--time '{at}'", "_data"
+        )
+        made[hours] = str(json.loads(said.splitlines()[-1])["snapshot_id"])[:8]
+    volumes(host, "run")
+    kept = {str(one["id"])[:8] for one in json.loads(restic(host, "snapshots --json"))}
+    assert {hours: one in kept for hours, one in made.items()} == {72: False, 36: True, 12: True}
+
+
+@pytest.mark.usefixtures("uploads")
+def test_a_repository_that_is_down_is_told(host: Host) -> None:
+    host.check_output("systemctl stop flotilla-backup-sshd.service")
+    try:
+        done = host.run("flotilla-volumes run")
+        assert "the repository droplet cannot be reached" in volumes(host, "status")["last"]["volumes"][0]["error"]
+    finally:
+        host.check_output("systemctl start flotilla-backup-sshd.service")
+    assert done.rc == 1
+    assert volumes(host, "run")["outcome"] == "done"
 
 
 def test_a_volume_that_was_made_anew_does_not_replace_the_old_ones_snapshots(host: Host, uploads: str) -> None:
