@@ -21,6 +21,7 @@ from roles.backup.molecule.default.tests.test_backup import (
     status,
     until,
 )
+from roles.backup.molecule.default.tests.test_volumes import UPLOADS, volumes
 
 EPHEMERAL = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
 BUCKET = "/opt/objects/buckets/notes"
@@ -76,6 +77,20 @@ def test_the_bucket_alone_brings_every_row_back(host: Host) -> None:
         host.run("docker exec postgres rm -rf /tmp/scratch /tmp/scratch.log /tmp/segment")
         host.check_output(f"systemctl start {SSHD}")
     assert until(lambda: status(host)["wal"]["waiting"] == 0, 120)
+
+
+def test_a_volume_goes_to_both_and_comes_back_from_either(host: Host, objects: Host) -> None:
+    host.check_output(f"docker volume create notes_uploads && echo one > {UPLOADS}/one")
+    made = volumes(host, "run")["volumes"]
+    assert [(one["repository"], one["outcome"]) for one in made] == [("droplet", "done"), ("bucket notes", "done")]
+    assert any("/snapshots/" in name for name in kept(objects))
+    assert volumes(host, "drill")["detail"].count("notes_uploads") == 2
+    host.check_output(f"systemctl stop {SSHD}")
+    try:
+        volumes(host, "scratch", "notes_uploads", "--to=latest")
+        assert host.check_output("cat /var/lib/docker/volumes/notes_uploads-scratch/_data/one") == "one"
+    finally:
+        host.check_output(f"systemctl start {SSHD}")
 
 
 def test_a_wrong_secret_is_told(host: Host) -> None:
