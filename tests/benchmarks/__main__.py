@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.benchmarks.backup import BACKUP_OVER_BASEBACKUP, RESTORE_OVER_COPY
 from tests.benchmarks.benchmark import Benchmark, Measured, Place
 from tests.benchmarks.droplet import BenchmarkError
 from tests.benchmarks.floor import DEPLOY_OVER_FLOOR, EIGHT_OVER_TWO, ROLLBACK_OVER_FLOOR, TASKS_PER_HOST
@@ -18,7 +19,16 @@ from tests.benchmarks.noop import NOOP_OVER_PING
 from tests.benchmarks.provision import PROVISION_OVER_SCRIPT
 from tests.benchmarks.record import FILE, entry, now, surroundings, write
 
-ALL = (NOOP_OVER_PING, PROVISION_OVER_SCRIPT, DEPLOY_OVER_FLOOR, ROLLBACK_OVER_FLOOR, EIGHT_OVER_TWO, TASKS_PER_HOST)
+ALL = (
+    NOOP_OVER_PING,
+    PROVISION_OVER_SCRIPT,
+    DEPLOY_OVER_FLOOR,
+    ROLLBACK_OVER_FLOOR,
+    EIGHT_OVER_TWO,
+    TASKS_PER_HOST,
+    BACKUP_OVER_BASEBACKUP,
+    RESTORE_OVER_COPY,
+)
 BENCHMARKS = {benchmark.name: benchmark for benchmark in ALL}
 # It takes a lab of thirteen droplets beside the others, and is made when it is named.
 USUAL = [name for name in BENCHMARKS if name != EIGHT_OVER_TWO.name]
