@@ -16,6 +16,7 @@ go_on() {
     systemctl stop flotilla-pooler-resume.timer 2> /dev/null || :
 }
 
+networks=$(docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' postgres)
 docker compose --project-name postgres pull --quiet --policy missing postgres >&2
 docker exec postgres psql -XqU postgres -c CHECKPOINT >&2 || :
 if [ "$(docker inspect --format '{{.State.Running}}' pgbouncer 2> /dev/null)" = true ]; then
@@ -37,8 +38,18 @@ case $what in
 up) docker compose --project-name postgres up --detach postgres >&2 ;;
 restart) docker compose --project-name postgres restart postgres >&2 ;;
 esac
+# Those of the apps are not the stack's. On each it is found under the same name, and as a rule the same address, as before.
+for network in $networks; do
+    docker network connect --alias postgres "$network" postgres 2> /dev/null || :
+done
 end=$(($(date +%s) + ready))
 until docker exec postgres pg_isready --quiet --host=127.0.0.1 --username=postgres --dbname=postgres; do
     [ "$(date +%s)" -lt "$end" ] || exit 1
     sleep 0.1
 done
+# The pooler's resolver (c-ares) keeps an address for as long as the engine says, ten minutes, whatever dns_max_ttl is.
+known=$(console 'SHOW DNS_HOSTS' 2> /dev/null | sed -n 's/^postgres|[^|]*|\([0-9.]*\).*/\1/p' || :)
+if [ -n "$known" ] && ! docker inspect --format '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' postgres | grep -qxF "$known"; then
+    echo "the server has another address than $known: the pooler is restarted" >&2
+    docker restart pgbouncer > /dev/null
+fi
