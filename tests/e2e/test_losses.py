@@ -255,3 +255,30 @@ def test_a_lost_app_host_costs_what_was_in_flight_there(front: Environment) -> N
     assert {front.live().host for _ in range(20)} == {"production-app-1", "production-app-2"}
     stored = front.on(DATABASE).sql("SELECT id FROM notes")
     assert set(result.acknowledged) <= set(stored)
+
+
+def test_a_lost_balancer_is_made_anew(front: Environment) -> None:
+    version = front.live().version
+    destroyed(front)
+    replaced(front)
+    run = front.playbook("playbooks/provision.yml").succeeded()
+    assert front.live_within(60).version == version
+    assert {front.live().host for _ in range(20)} == {"production-app-1", "production-app-2"}
+    front.playbook("playbooks/status.yml").succeeded()
+    print(f"the balancer is back after {run.seconds:.0f} s")
+
+
+def test_a_lost_host_of_backups_gets_a_full_backup_at_once(front: Environment) -> None:
+    database, keeper = front.on(DATABASE), front.on("production-cache-1")
+    newest = json.loads(database.ssh("flotilla-restore look"))["backups"][-1]["label"]
+    destroyed(keeper)
+    replaced(keeper)
+    front.playbook("playbooks/provision.yml").succeeded()
+    deadline = time.monotonic() + 300
+    while not (made := json.loads(database.ssh("flotilla-restore look"))["backups"]):
+        assert time.monotonic() < deadline, "there is no backup"
+        time.sleep(2)
+    assert made[0]["label"] > newest
+    assert made[0]["label"].endswith("F")
+    front.playbook("playbooks/drill.yml").succeeded()
+    front.playbook("playbooks/status.yml").succeeded()

@@ -5,6 +5,7 @@ The tests build on each other, in this order.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ POOLED = {
 LAB = Lab(
     versions=("1.0.0",),
     overlay={
+        "backup_key": "{{ vault_backup_key }}",
+        "backup_retention_days": 1,
         "postgres_version": "15",
         "postgres_pooler": True,
         "apps": [
@@ -36,11 +39,11 @@ LAB = Lab(
             )
         ],
     },
+    more_hosts={"backup": {"staging-backup-1": {"ansible_host": "198.51.100.20", "private_address": "10.1.0.20"}}},
     hub_images=("postgres:15",),
 )
 UPGRADE = "playbooks/upgrade-postgres.yml"
 CONFIRM = ("-e", "confirm=staging")
-# The stand-in of 15 is of Debian 12, whose pgBackRest speaks no SFTP.
 WITHOUT_BACKUP = ("-e", "backup=false")
 STREAMS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=10, path="/api/notes/count"),
@@ -107,6 +110,34 @@ def test_another_minor_version_fails_no_request(served: Environment, tmp_path: P
     served.playbook("playbooks/provision.yml").succeeded()
 
 
+def backups(served: Environment, major: str) -> list[str]:
+    """The labels of the backups of one version, oldest first: they begin with the time."""
+    (stanza,) = json.loads(served.ssh("docker exec postgres pgbackrest --stanza=main --output=json info"))
+    mine = {(one["repo-key"], one["id"]) for one in stanza["db"] if one["version"] == major}
+    return sorted(
+        one["label"] for one in stanza["backup"] if (one["database"]["repo-key"], one["database"]["id"]) in mine
+    )
+
+
+def newest_backup(served: Environment) -> str:
+    """Its label, when the first one has been made."""
+    deadline = time.monotonic() + 180
+    while not (made := backups(served, version(served))):
+        assert time.monotonic() < deadline, "there is no first backup"
+        time.sleep(2)
+    return made[-1]
+
+
+def backed_up_in_full(served: Environment, major: str) -> str:
+    """The label of a full backup of this version that has been made since it serves."""
+    since = served.sql("SELECT to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDD-HH24MISS')")[0]
+    deadline = time.monotonic() + 180
+    while not (found := [one for one in backups(served, major) if one.endswith("F") and one > since]):
+        assert time.monotonic() < deadline, f"no full backup of {major} since {since}"
+        time.sleep(2)
+    return found[-1]
+
+
 @pytest.fixture(scope="module")
 def seventeen(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The same environment, whose inventory asks for 17."""
@@ -126,7 +157,6 @@ def test_provisioning_refuses_another_major_version(seventeen: Environment) -> N
         ((), "confirm: is not given; this is staging, and its database is replaced"),
         ((*CONFIRM, "--check"), "an upgrade cannot be rehearsed"),
         ((*CONFIRM, "-e", "state=undone"), "no upgrade of this host waits to be confirmed or undone"),
-        (CONFIRM, "hosts.yml: backup: no host is in that group, and there is no backup_s3"),
         (
             (*CONFIRM, *WITHOUT_BACKUP, "-e", "postgres_image=postgres:15"),
             "postgres:15 is of 15, and postgres_version is 17",
@@ -147,7 +177,8 @@ def test_from_15_to_17(seventeen: Environment) -> None:
     )
     sums = "SELECT count(*), sum(hashtext(words)) FROM kept"
     before, notes = seventeen.sql(sums), int(seventeen.sql("SELECT count(*) FROM notes")[0])
-    run = seventeen.playbook(UPGRADE, *CONFIRM, *WITHOUT_BACKUP).succeeded()
+    made = newest_backup(seventeen)
+    run = seventeen.playbook(UPGRADE, *CONFIRM).succeeded()
     found = re.search(r"PostgreSQL 15 is 17: \d+ rows in \d+ tables, .*", run.text)
     assert found, run.text
     print(f"\n{found[0]}")
@@ -156,7 +187,12 @@ def test_from_15_to_17(seventeen: Environment) -> None:
     assert seventeen.sql("SHOW data_checksums") == ["on"]
     assert seventeen.sql("SELECT count(*) FROM pg_stats WHERE tablename = 'kept'") == ["2"]
     served_by(seventeen, "17")
+    # One of 15 from just before, and a full one of 17 since.
+    fifteen, latest = backups(seventeen, "15"), backed_up_in_full(seventeen, "17")
+    assert fifteen[-1] > made
+    assert latest > fifteen[-1]
     assert seventeen.playbook("playbooks/provision.yml").succeeded()
+    assert seventeen.playbook("playbooks/drill.yml").succeeded()
 
 
 def test_back_to_15(seventeen: Environment, served: Environment) -> None:
@@ -169,7 +205,9 @@ def test_back_to_15(seventeen: Environment, served: Environment) -> None:
     assert served.sql("SELECT count(*) FROM kept") == ["400000"]
     assert int(served.sql("SELECT count(*) FROM notes")[0]) < written
     served_by(served, "15")
+    backed_up_in_full(served, "15")
     served.playbook("playbooks/provision.yml").succeeded()
+    served.playbook("playbooks/drill.yml").succeeded()
 
 
 def test_again_and_for_good(seventeen: Environment) -> None:

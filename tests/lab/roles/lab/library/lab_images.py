@@ -104,7 +104,7 @@ STAND_INS = {
     "haproxy:3.0": Recipe("haproxy", "trixie"),
     "nginx:1.26": Recipe("nginx", "trixie"),
     "owasp/modsecurity-crs:4.18.0-nginx-202509051009": Recipe("modsecurity", "trixie"),
-    "postgres:15": Recipe("postgres", "bookworm", (("VERSION", "15"),)),
+    "postgres:15": Recipe("postgres", "trixie", (("VERSION", "15"),)),
     "postgres:17": Recipe("postgres", "trixie", (("VERSION", "17"),)),
     "redis:7": Recipe("redis", "bookworm"),
     "redis:8": Recipe("redis", "trixie"),
