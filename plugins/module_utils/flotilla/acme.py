@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from .frontage import is_address
 from .problem import Problem
+from .told import told
 
 # Let's Encrypt's limit of names in a certificate.
 MOST_NAMES = 100
@@ -150,24 +151,18 @@ def problems(
 
 def report(seen: Mapping[str, Mapping[str, Any]], command: str) -> dict[str, list[str]]:
     """`lines` and `problems`, from what `flotilla-acme status` told on each host (`said`), or Ansible (`msg`)."""
-    lines: list[str] = []
-    found: list[str] = []
-    for host, result in seen.items():
-        said = result.get("said")
-        if not said:
-            why = " ".join(str(result.get("msg") or "it said nothing").split())
-            found.append(f"{host}: its certificate cannot be looked at: {why}. Next: {command}")
-            continue
-        names = ", ".join(said["names"][:3]) + (f" and {len(said['names']) - 3} more" if len(said["names"]) > 3 else "")
-        left = f"{said['days_left']:.0f} days left" if said["issued"] else "none from an ACME server yet"
-        lines.append(f"  {host}  {names}: {left}")
-        error = f"last error ({said['tried']}): {said['error']}" if said["error"] else ""
-        if error:
-            lines.append(f"  {host}  {error}")
-        again = f"{error or 'nothing was tried'}. Next: on the host, systemctl start flotilla-acme.service; {NEXT}"
-        if not said["issued"]:
-            found.append(f"{host}: a self-signed certificate serves {names}: {again}")
-        elif said["days_left"] < said["limit_days"]:
-            what = f"{said['days_left']:.1f} days left, fewer than {said['limit_days']:.4g}"
-            found.append(f"{host}: the certificate for {names} ends: {what}: {again}")
-    return {"lines": ["certificates", *lines] if lines else [], "problems": found}
+    return told("certificates", "its certificate", seen, _judge, command)
+
+
+def _judge(_: str, said: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    names = ", ".join(said["names"][:3]) + (f" and {len(said['names']) - 3} more" if len(said["names"]) > 3 else "")
+    left = f"{said['days_left']:.0f} days left" if said["issued"] else "none from an ACME server yet"
+    error = f"last error ({said['tried']}): {said['error']}" if said["error"] else ""
+    lines = [f"{names}: {left}", *([error] if error else [])]
+    again = f"{error or 'nothing was tried'}. Next: on the host, systemctl start flotilla-acme.service; {NEXT}"
+    if not said["issued"]:
+        return lines, [f"a self-signed certificate serves {names}: {again}"]
+    if said["days_left"] < said["limit_days"]:
+        what = f"{said['days_left']:.1f} days left, fewer than {said['limit_days']:.4g}"
+        return lines, [f"the certificate for {names} ends: {what}: {again}"]
+    return lines, []

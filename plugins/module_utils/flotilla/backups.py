@@ -10,6 +10,7 @@ from typing import Any
 
 from .inventory import Sources
 from .problem import Problem
+from .told import told
 
 ACCOUNT = "flotilla-backup"
 STANZA = "main"
@@ -24,6 +25,7 @@ LIMITS = {"max_age_hours": 26, "wal_max_age_seconds": 300, "drill_max_age_days":
 CLOCK_SECONDS = 120
 # What to do next.
 LOOK = f"on the host, journalctl -u 'flotilla-backup@*' and docker logs postgres; see {HOW_TO}"
+PROVISION = "ansible-playbook playbooks/provision.yml{inventory}"
 MAKE = "ansible-playbook playbooks/backup.yml{inventory}"
 CORRUPT = f"see which, on the host: docker exec postgres pgbackrest --stanza=main --set=<label> info; then {HOW_TO}"
 CLOCKS = "timedatectl, on the host and here, says which of the two is wrong"
@@ -128,20 +130,13 @@ def report(
     limits_of: host → what `limits` returns.  inventory: as a command takes it, with a space before.
     here: this machine's time, in seconds since the epoch.
     """
-    lines: list[str] = []
-    found: list[str] = []
-    for host, result in seen.items():
-        said = result.get("said")
-        if not said:
-            why = " ".join(str(result.get("msg") or "it said nothing").split())
-            next_step = f"Next: ansible-playbook playbooks/provision.yml{inventory}"
-            found.append(f"{host}: its backups cannot be looked at: {why}. {next_step}")
-            continue
-        now_lines, wrong = judge(said, limits_of[host])
+
+    def judged(host: str, said: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        lines, wrong = judge(said, limits_of[host])
         wrong += _clock(float(said["now"]) - here)
-        lines += [f"  {host}  {line}" for line in now_lines]
-        found += [f"{host}: {what}. Next: {do.format(inventory=inventory)}" for what, do in wrong]
-    return {"lines": ["backups", *lines] if lines else [], "problems": found}
+        return lines, [f"{what}. Next: {do.format(inventory=inventory)}" for what, do in wrong]
+
+    return told("backups", "its backups", seen, judged, PROVISION.format(inventory=inventory))
 
 
 def made(said: Mapping[str, Any], host: str) -> dict[str, list[str]]:
@@ -236,9 +231,7 @@ def _wal(
     sent = f"sent {span(now - at)} ago" if at else "never sent"
     line = f"log: {sent}, {wal['waiting']} segments wait, {held_mb} MB on the disk, {wal['failed']} attempts failed"
     if wal["archive_mode"] != "on":
-        wrong.append(
-            ("the log is not archived: archive_mode is off", "ansible-playbook playbooks/provision.yml{inventory}")
-        )
+        wrong.append(("the log is not archived: archive_mode is off", PROVISION))
     waits = float(wal["oldest_waiting_seconds"] or 0)
     if waits > limit["wal_max_age_seconds"]:
         failing = failed_at and (not at or failed_at > at)

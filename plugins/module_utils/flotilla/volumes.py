@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .backups import HOW_TO, LOOK, MAKE, judge_drill, seconds, size, span
+from .backups import HOW_TO, LOOK, MAKE, PROVISION, judge_drill, seconds, size, span
 from .inventory import Sources
 from .problem import Problem
+from .told import told
 from .yaml_lines import YamlError, read_documents
 
 HOME = "/opt/flotilla/volumes"
@@ -232,19 +233,12 @@ def report(
     seen: Mapping[str, Mapping[str, Any]], limits_of: Mapping[str, Mapping[str, int]], inventory: str
 ) -> dict[str, list[str]]:
     """`lines` and `problems`, from what `flotilla-volumes status` told on each host (`said`), or Ansible (`msg`)."""
-    lines: list[str] = []
-    found: list[str] = []
-    for host, result in seen.items():
-        said = result.get("said")
-        if not said:
-            why = " ".join(str(result.get("msg") or "it said nothing").split())
-            again = f"Next: ansible-playbook playbooks/provision.yml{inventory}"
-            found.append(f"{host}: the backups of its volumes cannot be looked at: {why}. {again}")
-            continue
-        now_lines, wrong = judge(said, limits_of[host])
-        lines += [f"  {host}  {line}" for line in now_lines]
-        found += [f"{host}: {what}{_next(what, do.format(inventory=inventory))}" for what, do in wrong]
-    return {"lines": ["volumes", *lines] if lines else [], "problems": found}
+
+    def judged(host: str, said: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        lines, wrong = judge(said, limits_of[host])
+        return lines, [f"{what}{_next(what, do.format(inventory=inventory))}" for what, do in wrong]
+
+    return told("volumes", "the backups of its volumes", seen, judged, PROVISION.format(inventory=inventory))
 
 
 def _next(what: str, do: str = WATCH) -> str:
