@@ -33,6 +33,19 @@ def backed_up(served: Environment) -> Environment:
     served.sql("CREATE TABLE kept (id int); INSERT INTO kept SELECT generate_series(1, 100)")
     served.deploy("1.1.0").succeeded()
     served.sql("INSERT INTO kept SELECT generate_series(101, 150)")
+
+    # What a drill looks for is set each minute, and has to have been sent once.
+    def holds(query: str) -> bool:
+        return served.sql(query, "postgres") == ["t"]
+
+    deadline = time.monotonic() + 180
+    while not holds("SELECT to_regclass('flotilla.marker') IS NOT NULL"):
+        assert time.monotonic() < deadline, "no marker is set"
+        time.sleep(2)
+    (segment,) = served.sql("SELECT pg_walfile_name(pg_switch_wal())", "postgres")
+    while not holds(f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver"):
+        assert time.monotonic() < deadline, f"{segment} is not archived"
+        time.sleep(2)
     return served
 
 
