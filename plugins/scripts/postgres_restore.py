@@ -86,12 +86,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup. `began`, `ended`: seconds since the epoch.  size: of the database, in bytes."""
+    """One backup. `began`, `ended`: seconds since the epoch.  size: of the database, in bytes.
+
+    system: the number of the cluster, which is another one after an upgrade to another major version.
+    """
 
     label: str
     began: float
     ended: float
     size: int
+    system: str = ""
 
 
 # -- what is worked out -----------------------------------------------------------------------------
@@ -105,6 +109,7 @@ def backups_of(info: Sequence[Mapping[str, Any]]) -> list[Backup]:
             float(one["timestamp"]["start"]),
             float(one["timestamp"]["stop"]),
             int(one["info"]["size"]),
+            system_of(stanza, one),
         )
         for stanza in info
         for one in stanza.get("backup", ())
@@ -113,14 +118,35 @@ def backups_of(info: Sequence[Mapping[str, Any]]) -> list[Backup]:
     return sorted(found.values(), key=lambda backup: (backup.ended, backup.label))
 
 
+def system_of(stanza: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    """The cluster, by Postgres' own number, that a backup or an archive of a stanza is of."""
+    mine = one.get("database", {})
+    found = [
+        db for db in stanza.get("db", ()) if (db.get("repo-key"), db["id"]) == (mine.get("repo-key"), mine.get("id"))
+    ]
+    return str(found[0].get("system-id", "")) if found else ""
+
+
+def present_system(info: Sequence[Mapping[str, Any]]) -> str:
+    """The cluster that the repository takes backups of: the last of those that it has known."""
+    known = [one for stanza in info for one in stanza.get("db", ())]
+    return str(max(known, key=lambda one: int(one["id"])).get("system-id", "")) if known else ""
+
+
 def systems_of(info: Sequence[Mapping[str, Any]]) -> set[str]:
     """The clusters that the repository has, by Postgres' own number of each."""
     return {str(one["system-id"]) for stanza in info for one in stanza.get("db", ()) if one.get("system-id")}
 
 
-def last_archived(info: Sequence[Mapping[str, Any]]) -> str:
-    """The last WAL segment that the repository has, or nothing."""
-    return max((str(one["max"]) for stanza in info for one in stanza.get("archive", ()) if one.get("max")), default="")
+def last_archived(info: Sequence[Mapping[str, Any]], system: str) -> str:
+    """The last WAL segment that the repository has of a cluster, or nothing. Each cluster counts from the beginning."""
+    ends = (
+        str(one["max"])
+        for stanza in info
+        for one in stanza.get("archive", ())
+        if one.get("max") and system_of(stanza, one) == system
+    )
+    return max(ends, default="")
 
 
 def stanza_trouble(info: Sequence[Mapping[str, Any]]) -> str:
@@ -135,8 +161,11 @@ def stanza_trouble(info: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def chosen(backups: Sequence[Backup], target: Target, points: Sequence[Mapping[str, Any]]) -> Backup:
-    """The backup to begin from. Raises RestoreError, which says what there is."""
+def chosen(backups: Sequence[Backup], target: Target, points: Sequence[Mapping[str, Any]], system: str) -> Backup:
+    """The backup to begin from. Raises RestoreError, which says what there is.
+
+    system: the cluster that is wanted. One of before an upgrade has to be asked for by its label.
+    """
     if not backups:
         raise RestoreError(
             "the repository has no backup of this database. Next: ansible-playbook playbooks/backup.yml -e type=full"
@@ -147,6 +176,12 @@ def chosen(backups: Sequence[Backup], target: Target, points: Sequence[Mapping[s
         if not named:
             raise RestoreError(f"label: the repository has no backup {target.label}. It has: {there}")
         return named[0]
+    backups = [one for one in backups if one.system == system]
+    if not backups:
+        raise RestoreError(
+            f"the repository has no backup of this version yet. It has of before: {there}. "
+            "Next: ansible-playbook playbooks/backup.yml -e type=full"
+        )
     if target.to in ("latest", "backup"):
         return backups[-1]
     moment = moment_of(target, points)
@@ -587,7 +622,7 @@ def prepared(project: Project, target: Target) -> tuple[Backup, list[dict[str, A
     if target.to != "backup" and running(LIVE) and not foreign(info):
         push_wal()
         info = project.info()
-    backup = chosen(backups_of(info), target, points())
+    backup = chosen(backups_of(info), target, points(), present_system(info))
     room(backup)
     return backup, info
 
@@ -601,7 +636,7 @@ def scratch(target: Target, memory_mb: int, cpus: float) -> dict[str, Any]:
         backup, info = prepared(project, target)
         project.restore(restore_arguments(target, backup), target)
         log = project.start(target)
-        if target.to == "latest" and (missing := gap(log, last_archived(info))):
+        if target.to == "latest" and (missing := gap(log, last_archived(info, backup.system))):
             raise RestoreError(f"{missing}. Next: -e to=time with a time before that, or another repository")
     except BaseException:
         remove(SCRATCH)
@@ -659,7 +694,7 @@ def place(target: Target, identity: str) -> dict[str, Any]:
     try:
         project.restore(restore_arguments(target, backup), target)
         log = project.start(target)
-        if target.to == "latest" and (missing := gap(log, last_archived(info))):
+        if target.to == "latest" and (missing := gap(log, last_archived(info, backup.system))):
             raise RestoreError(missing)
     except BaseException as error:
         project.compose("stop", "postgres", seconds=900, check=False)
@@ -789,12 +824,12 @@ def drilled(project: Project, began: float, rpo_limit: float) -> dict[str, Any]:
     """What a drill finds. Raises RestoreError."""
     target = Target()
     info = project.info()
-    backup = chosen(backups_of(info), target, ())
+    backup = chosen(backups_of(info), target, (), present_system(info))
     room(backup)
     project.restore(restore_arguments(target, backup), target)
     log = project.start(target)
     reached = {"rto_seconds": round(time.time() - began)}
-    if missing := gap(log, last_archived(info)):
+    if missing := gap(log, last_archived(info, backup.system)):
         raise RestoreError(missing)
     try:
         marked = float(sql(DRILL, "SELECT extract(epoch FROM at) FROM flotilla.marker"))

@@ -19,6 +19,7 @@ from plugins.scripts.postgres_restore import (
     last_archived,
     last_lines,
     moment_of,
+    present_system,
     restore_arguments,
     stanza_trouble,
 )
@@ -70,7 +71,7 @@ STACK: dict[str, Any] = {
     ],
 )
 def test_a_restore_begins_from_the_newest_backup_that_ended_before(target: Target, label: str) -> None:
-    assert chosen(BACKUPS, target, [{"name": "mine", "at": 1_795_200_000.0}]).label == label
+    assert chosen(BACKUPS, target, [{"name": "mine", "at": 1_795_200_000.0}], "").label == label
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_restore_begins_from_the_newest_backup_that_ended_before(target: Targe
 )
 def test_what_cannot_be_had_is_told_with_what_can(backups: list[Backup], target: Target, words: str) -> None:
     with pytest.raises(RestoreError) as told:
-        chosen(backups, target, [])
+        chosen(backups, target, [], "")
     assert words in str(told.value)
 
 
@@ -139,12 +140,38 @@ def test_a_gap_in_the_archive_is_seen_though_postgres_is_content(archived: str, 
     assert bool(gap("LOG:  redo done at 0/1A01C4A0 system usage: CPU", archived)) is missing
 
 
+def test_after_an_upgrade_backups_and_log_are_those_of_the_new_cluster() -> None:
+    def of(number: int, **more: object) -> dict[str, Any]:
+        return {"database": {"id": number, "repo-key": 1}, **more}
+
+    def backup(label: str, at: int, number: int) -> dict[str, Any]:
+        return of(number, label=label, timestamp={"start": at, "stop": at}, info={"size": 1}, error=None)
+
+    stanza = {
+        "db": [
+            {"id": 1, "repo-key": 1, "system-id": 15015, "version": "15"},
+            {"id": 2, "repo-key": 1, "system-id": 17017, "version": "17"},
+        ],
+        "backup": [backup("old", 10, 1), backup("new", 20, 2)],
+        # The new one counts its log from the beginning.
+        "archive": [of(1, max="00000001000000000000002F"), of(2, max="000000010000000000000003")],
+    }
+    system = present_system([stanza])
+    found = backups_of([stanza])
+    assert chosen(found, Target(), (), system).label == "new"
+    assert chosen(found, Target(label="old"), (), system).label == "old"
+    assert last_archived([stanza], system) == "000000010000000000000003"
+    assert last_archived([stanza], found[0].system) == "00000001000000000000002F"
+    with pytest.raises(RestoreError, match=r"no backup of this version yet\. It has of before: old"):
+        chosen(found[:1], Target(), (), system)
+
+
 def test_what_the_repository_says_is_read() -> None:
     backup = {"label": "b", "timestamp": {"start": 1, "stop": 2}, "info": {"size": 3}, "error": None}
     broken = {**backup, "label": "broken", "error": True}
     info = [{"backup": [backup, broken], "archive": [{"max": "1A"}, {"max": None}], "status": {"code": 0}}]
     assert backups_of(info) == [Backup("b", 1, 2, 3)]
-    assert last_archived(info) == "1A"
+    assert last_archived(info, "") == "1A"
     assert stanza_trouble(info) == ""
     bad = {"status": {"code": 99, "message": "other"}, "repo": [{"status": {"message": "[CryptoError] no"}}]}
     assert stanza_trouble([bad]) == "other; [CryptoError] no"
