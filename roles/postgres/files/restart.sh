@@ -1,7 +1,8 @@
 #!/bin/sh
-# restart.sh up|restart <ready seconds> <stop seconds> <pause seconds>: starts the database's container anew, with its present definition
+# restart.sh up|restart|address <ready seconds> <stop seconds> <pause seconds>: starts the database's container anew, with its present definition
 # (up) or as it is. Before it, what is dirty is written, so that the stop is short. Where a pooler runs, its clients wait meanwhile:
-# it is paused when the transactions that run have ended, at most so many seconds later, and goes on however this ends.
+# it is paused when the transactions that run have ended, at most so many seconds later, and goes on however this ends. With `address`
+# nothing is started anew but a pooler that looks for the server where it no longer is.
 set -eu
 what=$1 ready=$2 stop=$3 pause=$4
 cd /opt/flotilla/postgres
@@ -16,6 +17,19 @@ go_on() {
     systemctl stop flotilla-pooler-resume.timer 2> /dev/null || :
 }
 
+# The pooler's resolver (c-ares) keeps an address for as long as the engine says, ten minutes, whatever dns_max_ttl is.
+renew_address() {
+    known=$(console 'SHOW DNS_HOSTS' 2> /dev/null | sed -n 's/^postgres|[^|]*|\([0-9.]*\).*/\1/p' || :)
+    if [ -n "$known" ] && ! docker inspect --format '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' postgres | grep -qxF "$known"; then
+        echo "the server has another address than $known: the pooler is restarted" >&2
+        docker restart pgbouncer > /dev/null
+    fi
+}
+
+if [ "$what" = address ]; then
+    renew_address
+    exit
+fi
 networks=$(docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' postgres)
 docker compose --project-name postgres pull --quiet --policy missing postgres >&2
 docker exec postgres psql -XqU postgres -c CHECKPOINT >&2 || :
@@ -47,9 +61,4 @@ until docker exec postgres pg_isready --quiet --host=127.0.0.1 --username=postgr
     [ "$(date +%s)" -lt "$end" ] || exit 1
     sleep 0.1
 done
-# The pooler's resolver (c-ares) keeps an address for as long as the engine says, ten minutes, whatever dns_max_ttl is.
-known=$(console 'SHOW DNS_HOSTS' 2> /dev/null | sed -n 's/^postgres|[^|]*|\([0-9.]*\).*/\1/p' || :)
-if [ -n "$known" ] && ! docker inspect --format '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' postgres | grep -qxF "$known"; then
-    echo "the server has another address than $known: the pooler is restarted" >&2
-    docker restart pgbouncer > /dev/null
-fi
+renew_address
