@@ -20,6 +20,8 @@ import yaml
 from flotilla import backups
 from testinfra.host import Host
 
+from roles.backup.molecule.default.tests.test_backup import status, until
+
 ROOT = Path(__file__).resolve().parents[5]
 RESTORE = ROOT / "plugins/scripts/postgres_restore.py"
 STACK = "/opt/flotilla/postgres"
@@ -45,11 +47,6 @@ def sql(host: Host, text: str, container: str = "postgres") -> str:
     return str(host.check_output("docker exec %s psql -XqAtU postgres -d notes -c %s", container, text))
 
 
-def status(host: Host) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(host.check_output("flotilla-backup status"))
-    return found
-
-
 def wrong(host: Host) -> str:
     """What playbooks/status.yml would fail with."""
     _, found = backups.judge(status(host), backups.LIMITS)
@@ -59,15 +56,6 @@ def wrong(host: Host) -> str:
 def backed_up(host: Host, kind: str) -> dict[str, Any]:
     made: dict[str, Any] = json.loads(host.run(f"flotilla-backup run {kind} 2> /dev/null").stdout.splitlines()[-1])
     return made
-
-
-def until(met: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not met():
-        if time.monotonic() > end:
-            return False
-        time.sleep(1)
-    return True
 
 
 def all_sent(host: Host) -> Callable[[], bool]:
