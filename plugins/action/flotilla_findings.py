@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from flotilla import account
 from flotilla.exposure import allow_list
 from flotilla.inspection import PROVISION
 from flotilla.openings import declared, differences
@@ -66,7 +68,7 @@ def judged(variables: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, A
     unique = list({(row["host"], row["about"], row["what"]): row for row in rows}.values())
     if not trails and not variables.get("ansible_check_mode"):
         heads = {host: told[TRAIL]["trail"] for host, told in answered.items() if told[TRAIL]["trail"][0]}
-        Kept.of(ROOT, str(variables.get("environment_name", ""))).add(heads)
+        kept_of(variables).add(heads)
     notes = [f"{host}: {note}" for host in answered for note in notes_of(answered[host])]
     entries = sum(told[TRAIL]["trail"][0] for told in answered.values() if told.get(TRAIL, {}).get("trail"))
     looked = f"{len(answered)} of {len(hosts)} hosts answered; their logs have {entries} entries"
@@ -89,6 +91,11 @@ def unreachable(host: str, told: Mapping[str, Any]) -> Row | None:
     return None
 
 
+def kept_of(variables: Mapping[str, Any]) -> Kept:
+    """What this control node saw of the environment's trails."""
+    return Kept.of(account.directory(ROOT, str(variables.get("environment_name", "")), os.environ))
+
+
 def notes_of(told: Mapping[str, Any]) -> list[str]:
     return [*told[TRAIL]["notes"], *told[HOST]["notes"]]
 
@@ -102,7 +109,7 @@ def trail_findings(said: Mapping[str, Mapping[str, Any]], variables: Mapping[str
             yield row(host, "log", what, following or f"{NEW_LOG}; its lines are in /opt/flotilla/trail.jsonl")
         if strange := [name for name in told[TRAIL]["environments"] if name != environment]:
             yield row(host, "log", f"it has entries of {', '.join(strange)}", NEW_LOG)
-    kept = Kept.of(ROOT, environment).read()
+    kept = kept_of(variables).read()
     for host, what in contradictions({host: told[TRAIL] for host, told in said.items()}, kept):
         yield row(host, "log", what, NEW_LOG)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -42,9 +43,10 @@ class ActionModule(ActionBase):
         context, run = args["context"], args["run"]
         entry = account_of(variables["hostvars"], context, run)
         if not variables.get("ansible_check_mode"):
-            account.write(account.path(ROOT, args["environment"]), run, context["app"]["name"], entry)
+            place = account.directory(ROOT, args["environment"], os.environ)
+            account.write(account.path(place), run, context["app"]["name"], entry)
             told = ("app_asked", "app_prepared", "app_ended")
-            Kept.of(ROOT, args["environment"]).add(heads(variables["hostvars"], context["hosts"], told))
+            Kept.of(place).add(heads(variables["hostvars"], context["hosts"], told))
         statistics = {"data": {"flotilla": [entry]}, "per_host": False, "aggregate": True}
         return {
             "changed": False,

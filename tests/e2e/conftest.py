@@ -50,15 +50,19 @@ def laboratory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     stem = request.path.stem.removeprefix("test_").replace("_", "-")
     overlays = write_lab_overlay(tmp_path_factory.mktemp("overlay"), lab)
     environment = Environment(f"e2e-{stem}", overlays, inventory=lab.inventory)
-    if running := os.environ.get("FLOTILLA_LAB"):
-        yield replace(environment, name=running)
-        return
-    lab_down(environment)
+    running = os.environ.get("FLOTILLA_LAB")
+    if running:
+        environment = replace(environment, name=running)
+    else:
+        lab_down(environment)
     try:
-        lab_up(environment, lab)
-        yield environment
+        if not running:
+            lab_up(environment, lab)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FLOTILLA_HOME", str(environment.home))
+            yield environment
     finally:
-        if not os.environ.get("FLOTILLA_KEEP"):
+        if not running and not os.environ.get("FLOTILLA_KEEP"):
             lab_down(environment)
 
 

@@ -233,6 +233,11 @@ class Environment:
         return ROOT / ".lab" / self.name
 
     @property
+    def home(self) -> Path:
+        """FLOTILLA_HOME of the lab's tests: other labs have environments of the same name."""
+        return self.directory / "seen"
+
+    @property
     def lab_overlay(self) -> Path:
         return self.directory / self.inventory.name
 

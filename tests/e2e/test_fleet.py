@@ -22,13 +22,12 @@ from typing import Any
 import docker
 import pytest
 
-from tests.e2e.fleet import APP, ROOT, Environment, Lab, Run, ansible_process, app_entry, inventory_variables
+from tests.e2e.fleet import APP, Environment, Lab, Run, ansible_process, app_entry, inventory_variables
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
 
 PRODUCTION = Path("inventories/production")
 HOSTS = ("production-app-1", "production-app-2")
 MONITOR_SECONDS = 3
-ACCOUNT = ROOT / ".flotilla/production/last.json"
 STREAMS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=15),
     Stream(Kind.GET, Mode.NEW, rate=5),
@@ -74,8 +73,12 @@ def history(fleet: Environment, host: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in fleet.on(host).ssh(f"cat /opt/{APP}/history.jsonl").splitlines()]
 
 
-def account() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(ACCOUNT.read_text())["apps"][APP]
+def account_file(fleet: Environment) -> Path:
+    return fleet.home / "production/last.json"
+
+
+def account(fleet: Environment) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(account_file(fleet).read_text())["apps"][APP]
     return found
 
 
@@ -132,9 +135,9 @@ def test_a_deploy_reaches_every_host_and_is_told(fleet: Environment) -> None:
     assert switched_at(fleet, HOSTS[1]) - switched_at(fleet, HOSTS[0]) >= MONITOR_SECONDS
     assert max(fleet.on(host).module_calls(began) for host in HOSTS) <= 8
 
-    told = account()
+    told = account(fleet)
     assert (told["outcome"], told["version"], set(told["hosts"])) == ("deployed", version, set(HOSTS))
-    assert stat.S_IMODE(ACCOUNT.stat().st_mode) == 0o600
+    assert stat.S_IMODE(account_file(fleet).stat().st_mode) == 0o600
     for host in HOSTS:
         line = history(fleet, host)[-1]
         assert (line["outcome"], line["version"], line["to"]) == ("deployed", version, told["release"])
@@ -243,7 +246,7 @@ def test_a_release_that_does_not_boot_moves_no_traffic(fleet: Environment, tmp_p
     assert versions(fleet) == before
     assert [switched_at(fleet, host) for host in HOSTS] == flags
     at_rest(fleet)
-    assert account()["outcome"] == "refused"
+    assert account(fleet)["outcome"] == "refused"
     assert [history(fleet, host)[-1]["outcome"] for host in HOSTS] == ["refused", "refused"]
 
 
@@ -259,7 +262,7 @@ def test_a_release_that_fails_after_the_switch_is_taken_back(fleet: Environment,
     # Only the canary ever had it.
     assert switched_at(fleet, HOSTS[1]) == flag
     at_rest(fleet)
-    assert account()["outcome"] == "reverted"
+    assert account(fleet)["outcome"] == "reverted"
     listed = fleet.playbook("rollback.yml", "-e", "list=true").text
     assert f"{HOSTS[0]}: reverted, {HOSTS[1]}: refused" in listed
 

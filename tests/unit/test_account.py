@@ -14,7 +14,7 @@ def write(file: Path, token: str, app: str = "notes") -> None:
 
 
 def test_a_run_adds_its_apps_and_replaces_the_run_before(tmp_path: Path) -> None:
-    file = account.path(tmp_path, "staging")
+    file = account.path(account.directory(tmp_path, "staging", {}))
     write(file, "a")
     write(file, "b", "notes")
     write(file, "b", "blog")
@@ -23,8 +23,14 @@ def test_a_run_adds_its_apps_and_replaces_the_run_before(tmp_path: Path) -> None
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_control_node_may_keep_it_outside_its_checkout(tmp_path: Path) -> None:
+    inside = account.directory(tmp_path, "staging", {"FLOTILLA_HOME": ""})
+    outside = account.directory(tmp_path, "staging", {"FLOTILLA_HOME": "~/kept"})
+    assert (inside, outside) == (tmp_path / ".flotilla/staging", Path.home() / "kept/staging")
+
+
 def test_runs_that_end_at_once_leave_a_whole_account(tmp_path: Path) -> None:
-    file = account.path(tmp_path, "staging")
+    file = account.path(account.directory(tmp_path, "staging", {}))
     with ProcessPoolExecutor(8) as pool:
         for task in [pool.submit(write, file, f"run-{number}") for number in range(200)]:
             task.result()

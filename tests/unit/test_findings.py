@@ -23,6 +23,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     specs = module.options(PLUGIN.parents[2] / "roles")
     monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.delenv("FLOTILLA_HOME", raising=False)
     monkeypatch.setattr(module, "options", lambda _: specs)
     return module
 

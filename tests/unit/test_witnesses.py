@@ -79,7 +79,7 @@ def test_a_chain_that_was_cut_is_told_by_the_other_host(fleet: Fleet) -> None:
 
 
 def test_the_end_of_a_chain_is_known_to_the_control_node_alone(fleet: Fleet, tmp_path: Path) -> None:
-    kept = Kept.of(tmp_path, "production")
+    kept = Kept.of(tmp_path / "production")
     kept.add({host: told["trail"] for host, told in fleet.read().items()})
     path = fleet.trails["app-2"].path
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
@@ -89,7 +89,7 @@ def test_the_end_of_a_chain_is_known_to_the_control_node_alone(fleet: Fleet, tmp
 
 
 def test_a_host_that_was_replaced_begins_anew(fleet: Fleet, tmp_path: Path) -> None:
-    kept = Kept.of(tmp_path, "production")
+    kept = Kept.of(tmp_path / "production")
     kept.add({host: told["trail"] for host, told in fleet.read().items()})
     fleet.forge("app-2", "provision")
     fleet.trails["app-2"].key.write_text("ssh-ed25519 another one")
@@ -99,7 +99,7 @@ def test_a_host_that_was_replaced_begins_anew(fleet: Fleet, tmp_path: Path) -> N
 
 
 def test_an_older_head_is_not_kept(tmp_path: Path) -> None:
-    kept = Kept.of(tmp_path, "production")
+    kept = Kept.of(tmp_path / "production")
     kept.add({"app-1": [4, "d", "k"]})
     kept.add({"app-1": [3, "c", "k"]})
     assert kept.read() == {"app-1": [4, "d", "k"]}

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .journal import write_atomic
+from .journal import alone, write_atomic
 
 
-def path(root: Path, environment: str) -> Path:
-    """Where the account of an environment's last run is."""
-    return root / ".flotilla" / environment / "last.json"
+def directory(root: Path, environment: str, variables: Mapping[str, str]) -> Path:
+    """Where a control node keeps what it saw of an environment.
+
+    root: the checkout.  variables: of the process; FLOTILLA_HOME is another place than the checkout's, for a machine
+    that clones anew for each run.
+    """
+    home = variables.get("FLOTILLA_HOME", "")
+    return (Path(home).expanduser() if home else root / ".flotilla") / environment
+
+
+def path(place: Path) -> Path:
+    """The account of an environment's last run, in its `directory`."""
+    return place / "last.json"
 
 
 def write(file: Path, run: Mapping[str, Any], app: str, entry: Mapping[str, Any]) -> None:
@@ -24,7 +31,7 @@ def write(file: Path, run: Mapping[str, Any], app: str, entry: Mapping[str, Any]
     Several runs from one checkout may end at once: one refuses, another ships.
     """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(file.parent):
+    with alone(file.parent):
         try:
             found = json.loads(file.read_text())
             apps = found["apps"] if found["run"]["token"] == run["token"] else {}
@@ -32,14 +39,3 @@ def write(file: Path, run: Mapping[str, Any], app: str, entry: Mapping[str, Any]
             apps = {}
         account = {"run": dict(run), "apps": {**apps, app: dict(entry)}}
         write_atomic(file, json.dumps(account, indent=1, sort_keys=True) + "\n", mode=0o600)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """No other process is in here for this directory; the lock ends with its holder."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -9,16 +9,12 @@ back.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .journal import write_atomic
+from .journal import alone, write_atomic
 
 TABLE = "inet flotilla"
 UNDO_UNIT = "flotilla-firewall-undo"
@@ -86,7 +82,7 @@ class Trial:
 
     def attempt(self, rules: str, seconds: int) -> str:
         """Load the rules for some seconds; the name of the trial. Raises TrialError; nothing has changed then."""
-        with _alone(self.proven.parent):
+        with alone(self.proven.parent):
             # Its files are the other trial's, its undo most of all.
             if self.run("systemctl", "is-active", "--quiet", f"{UNDO_UNIT}.timer").rc == 0:
                 raise TrialError(
@@ -109,7 +105,7 @@ class Trial:
 
     def keep(self, name: str) -> None:
         """Make the rules on trial those of the next reboot. Raises TrialError when they have been undone."""
-        with _alone(self.proven.parent):
+        with alone(self.proven.parent):
             undone = TrialError("the new rules have been undone, the old ones are in force")
             if _read(self.name) != name:
                 raise undone
@@ -158,17 +154,6 @@ class Trial:
     def _is_loaded(self, listing: Path) -> bool:
         found = self.loaded()
         return found is not None and found == _read(listing)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One at a time; the lock goes with the process."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> str | None:

@@ -7,15 +7,13 @@ functions, for the controller, but for `Kept`.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .journal import write_atomic
+from .journal import alone, write_atomic
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,9 @@ class Kept:
     file: Path
 
     @classmethod
-    def of(cls, root: Path, environment: str) -> Kept:
-        """Those of an environment."""
-        return cls(root / ".flotilla" / environment / "trail.json")
+    def of(cls, place: Path) -> Kept:
+        """Those of an environment; see `account.directory`."""
+        return cls(place / "trail.json")
 
     def read(self) -> dict[str, list[Any]]:
         """What was kept; nothing where nothing can be read."""
@@ -42,14 +40,10 @@ class Kept:
         if not heads:
             return
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with alone(self.file.parent):
             known = self.read()
             newer = {host: list(head) for host, head in heads.items() if not _older(head, known.get(host))}
             write_atomic(self.file, json.dumps({**known, **newer}, indent=1, sort_keys=True) + "\n", mode=0o600)
-        finally:
-            os.close(descriptor)
 
 
 def contradictions(
