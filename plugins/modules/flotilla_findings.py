@@ -9,7 +9,8 @@ module: flotilla_findings
 short_description: Judge what the droplets of an environment said, as one table of findings
 description:
   - Runs on the controller, over what C(playbooks/validate.yml) registered on the hosts.
-  - Remembers the heads of the hosts' trails in C(.flotilla/<environment>/trail.json), when nothing is wrong with them. C(FLOTILLA_HOME) names another directory than C(.flotilla).
+  - Remembers the heads of the hosts' trails in C(.flotilla/<environment>/trail.json), when nothing is wrong with them.
+  - C(FLOTILLA_HOME) names another directory than C(.flotilla).
 options:
   names_file:
     description: A file of names and addresses, as C(/etc/hosts), that is asked in place of the DNS.

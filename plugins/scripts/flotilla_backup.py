@@ -298,6 +298,8 @@ def status(directory: Path = DIRECTORY) -> dict[str, Any]:
         "dropped": dropped.read_text().splitlines() if dropped.exists() else [],
         "last": stored(directory, "last.json"),
         "drill": stored(directory, "drill.json"),
+        "restored": stored(directory, "restored.json"),
+        "upgraded": stored(directory, "upgraded.json"),
         "since": (stored(directory, "since.json") or {}).get("at"),
         "errors": errors,
     }

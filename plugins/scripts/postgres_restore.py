@@ -29,6 +29,8 @@ from typing import Any
 
 STACK = Path("/opt/flotilla/postgres")
 KEPT = STACK / "backup"
+# What waits to be confirmed or undone.
+RESTORED, UPGRADED = KEPT / "restored.json", KEPT / "upgraded.json"
 LOCK = Path("/run/flotilla/restore.lock")
 LIVE, SCRATCH, DRILL = "postgres", "postgres-scratch", "postgres-drill"
 DATA = "/var/lib/postgresql/data"
@@ -660,13 +662,8 @@ def compare() -> dict[str, Any]:
 
 def place(target: Target, identity: str) -> dict[str, Any]:
     """The database itself, its data kept in a volume of its own until `confirm` or `undo`."""
-    state = KEPT / "restored.json"
-    if state.exists():
-        before = json.loads(state.read_text())
-        raise RestoreError(
-            f"the restore {before['id']} to {before['target']} is neither confirmed nor undone, and its old data is "
-            f"in the volume {before['volume']}. Next: -e state=confirmed, or -e state=undone"
-        )
+    state = RESTORED
+    nothing_waits()
     project = live()
     backup, info = prepared(project, target)
     other = foreign(info)
@@ -717,6 +714,23 @@ def place(target: Target, identity: str) -> dict[str, Any]:
     }
 
 
+def nothing_waits() -> None:
+    """Raises RestoreError when an earlier restore or upgrade waits: the one would take what the other keeps."""
+    if RESTORED.exists():
+        before = json.loads(RESTORED.read_text())
+        raise RestoreError(
+            f"the restore {before['id']} to {before['target']} is neither confirmed nor undone, and its old data is "
+            f"in the volume {before['volume']}. Next: playbooks/restore.yml -e state=confirmed, or -e state=undone"
+        )
+    if UPGRADED.exists():
+        before = json.loads(UPGRADED.read_text())
+        raise RestoreError(
+            f"the upgrade {before['id']} from {before['from']} to {before['to']} is neither confirmed nor undone, and "
+            f"the old data is in the volume {before['volume']}. Next: playbooks/upgrade-postgres.yml -e "
+            "state=confirmed, or -e state=undone"
+        )
+
+
 def unsent(data: Path) -> str:
     """Why a stopped database has WAL that the repository does not have; nothing when it has all."""
     names = sorted(one.stem for one in (data / "pg_wal/archive_status").glob("*.ready"))
@@ -735,7 +749,7 @@ def undo() -> dict[str, Any]:
     project.compose("stop", "postgres", seconds=900)
     empty(mountpoint(project.volume))
     put_back(project, state["volume"])
-    (KEPT / "restored.json").unlink()
+    RESTORED.unlink()
     return {"id": state["id"], "volume": state["volume"]}
 
 
@@ -744,13 +758,13 @@ def confirm(*, drop: bool) -> dict[str, Any]:
     state = read_state()
     if drop:
         run("docker", "volume", "rm", state["volume"])
-    (KEPT / "restored.json").unlink()
+    RESTORED.unlink()
     return {"id": state["id"], "volume": state["volume"], "dropped": drop}
 
 
 def read_state() -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads((KEPT / "restored.json").read_text())
+        state: dict[str, Any] = json.loads(RESTORED.read_text())
     except FileNotFoundError:
         raise RestoreError("state: no restore of this host waits to be confirmed or undone") from None
     return state
@@ -891,11 +905,10 @@ def point(name: str) -> dict[str, Any]:
 def look() -> dict[str, Any]:
     """What the repository has, the restore points, and a restore that waits to be confirmed."""
     found = backups_of(live().info())
-    state = KEPT / "restored.json"
     return {
         "backups": [asdict(one) | {"ended": clock(one.ended), "began": clock(one.began)} for one in found],
         "points": points(),
-        "restored": json.loads(state.read_text()) if state.exists() else None,
+        "restored": json.loads(RESTORED.read_text()) if RESTORED.exists() else None,
         "scratch": running(SCRATCH),
     }
 

@@ -24,6 +24,7 @@ from typing import Any
 from .postgres_restore import (
     KEPT,
     LIVE,
+    UPGRADED,
     Backup,
     Project,
     RestoreError,
@@ -38,6 +39,7 @@ from .postgres_restore import (
     last_lines,
     live,
     mountpoint,
+    nothing_waits,
     room,
     rows,
     run,
@@ -46,7 +48,6 @@ from .postgres_restore import (
     write,
 )
 
-STATE = KEPT / "upgraded.json"
 OLD, NEW = "postgres-old", "postgres-new"
 SOCKETS = Path("/run/flotilla/upgrade")
 READY_SECONDS = 300
@@ -145,14 +146,11 @@ def removed(name: str, *, volume: str = "") -> None:
 
 def check(image: str, major: str) -> dict[str, Any]:
     """What is there, when it can be upgraded. Raises RestoreError; nothing was touched then."""
-    if STATE.exists():
-        before = json.loads(STATE.read_text())
+    if UPGRADED.exists():
+        before = json.loads(UPGRADED.read_text())
         if before["phase"] == "done" and before["to"] == major:
             return {**before, "already": True}
-        raise RestoreError(
-            f"the upgrade {before['id']} from {before['from']} to {before['to']} is neither confirmed nor undone, and "
-            f"the old data is in the volume {before['volume']}. Next: -e state=confirmed, or -e state=undone"
-        )
+    nothing_waits()
     if not running(LIVE):
         raise RestoreError("no database runs here. Next: docker logs postgres")
     present = major_of(sql(LIVE, "SHOW server_version"))
@@ -245,7 +243,7 @@ def upgrade(image: str, major: str, identity: str) -> dict[str, Any]:
 
 def remember(about: Mapping[str, Any], phase: str) -> None:
     """How far it is, for a run that is cut short: keeping (the old data), placing (the new data), done, undoing."""
-    write(STATE, json.dumps({**about, "phase": phase}, indent=1) + "\n")
+    write(UPGRADED, json.dumps({**about, "phase": phase}, indent=1) + "\n")
 
 
 def copy_all(named: Sequence[str]) -> float:
@@ -280,7 +278,7 @@ def quoted(name: str) -> str:
 def state() -> dict[str, Any]:
     """The upgrade that waits. Raises RestoreError when there is none."""
     try:
-        found: dict[str, Any] = json.loads(STATE.read_text())
+        found: dict[str, Any] = json.loads(UPGRADED.read_text())
     except FileNotFoundError:
         raise RestoreError("state: no upgrade of this host waits to be confirmed or undone") from None
     return found
@@ -304,7 +302,7 @@ def undo(major: str) -> dict[str, Any]:
     exchange(kept, here)
     run("docker", "volume", "rm", found["volume"])
     run("docker", "volume", "rm", f"{NEW}-data", check=False)
-    STATE.unlink()
+    UPGRADED.unlink()
     return found
 
 
@@ -313,7 +311,7 @@ def confirm(*, drop: bool) -> dict[str, Any]:
     found = state()
     if drop:
         run("docker", "volume", "rm", found["volume"])
-    STATE.unlink()
+    UPGRADED.unlink()
     return {**found, "dropped": drop}
 
 

@@ -202,6 +202,12 @@ def test_back_to_15(seventeen: Environment, served: Environment) -> None:
     assert run.rc != 0
     assert 'postgres_version: is 17, and the old data is of 15. Next: set it to "15"' in run.text
     served_by(seventeen, "17")
+    # A restore would keep what is there now, and the way back would put 15's data over it.
+    run = seventeen.playbook("playbooks/restore.yml", "-e", "to=latest", "-e", "into=place", *CONFIRM)
+    assert run.rc != 0
+    assert "from 15 to 17 is neither confirmed nor undone" in run.text
+    assert "upgraded from 15 to 17, neither confirmed nor undone" in seventeen.playbook("playbooks/status.yml").text
+    served_by(seventeen, "17")
     written = int(seventeen.sql("SELECT count(*) FROM notes")[0])
     served.playbook(UPGRADE, *CONFIRM, "-e", "state=undone").succeeded()
     assert served.sql("SELECT count(*) FROM kept") == ["400000"]

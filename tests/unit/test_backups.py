@@ -168,6 +168,18 @@ def test_what_is_well_is_shown_and_not_complained_about() -> None:
     assert lines[2].startswith("drill: passed") and lines[2].endswith("RPO 30 s, RTO 90 s")
 
 
+def test_what_waits_to_be_confirmed_is_shown_with_where_the_old_data_is() -> None:
+    upgraded = {"from": "15", "to": "17", "volume": "postgres-data-before-b"}
+    restored = {"target": "the latest state", "at": "2027-01-15T07:00:00Z", "volume": "postgres-data-before-a"}
+    lines, wrong = backups.judge({**SAID, "restored": restored, "upgraded": upgraded}, backups.limits({}))
+    assert wrong == []
+    assert lines[-2:] == [
+        "restored to the latest state, begun 2027-01-15T07:00:00Z, neither confirmed nor undone; "
+        "postgres-data-before-a has what was there before",
+        "upgraded from 15 to 17, neither confirmed nor undone; postgres-data-before-b has what was there before",
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flotilla.upgrading import asked, lines
 
-from plugins.scripts.postgres_restore import RestoreError
-from plugins.scripts.postgres_upgrade import NEW, OLD, instance, major_of, quoted
+from plugins.scripts import postgres_restore
+from plugins.scripts.postgres_restore import RestoreError, Target, place
+from plugins.scripts.postgres_upgrade import NEW, OLD, check, instance, major_of, quoted
 
 INVENTORY = " -i inventories/staging"
 GIVEN = {"confirm": "staging"}
@@ -119,3 +122,18 @@ def test_nobody_but_the_superuser_reaches_the_servers_of_an_upgrade() -> None:
         "/var/run/postgresql": f"/run/flotilla/upgrade/{NEW}",
         "/old": f"/run/flotilla/upgrade/{OLD}",
     }
+
+
+def test_neither_begins_while_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restored, upgraded = tmp_path / "restored.json", tmp_path / "upgraded.json"
+    monkeypatch.setattr(postgres_restore, "RESTORED", restored)
+    monkeypatch.setattr(postgres_restore, "UPGRADED", upgraded)
+    monkeypatch.setattr("plugins.scripts.postgres_upgrade.UPGRADED", upgraded)
+    restored.write_text(json.dumps({"id": "one", "target": "the latest state", "volume": "kept"}))
+    with pytest.raises(RestoreError, match="the restore one to the latest state is neither confirmed nor undone"):
+        check("postgres:17", "17")
+    restored.unlink()
+    upgraded.write_text(json.dumps({**DONE, "phase": "done"}))
+    with pytest.raises(RestoreError, match=r"the upgrade .* from 15 to 17 is neither .*-e state=confirmed, or"):
+        place(Target(), "two")
+    assert check("postgres:17", "17")["already"]

@@ -196,7 +196,19 @@ def judge(said: Mapping[str, Any], limit: Mapping[str, int]) -> tuple[list[str],
         )
         wrong.append((what, f"see that the repository can be reached, then {MAKE}"))
     line, more = judge_drill(said["drill"], said["since"], now, limit["drill_max_age_days"])
-    return [*lines, line], wrong + more
+    return [*lines, line, *_waiting(said)], wrong + more
+
+
+def _waiting(said: Mapping[str, Any]) -> Iterator[str]:
+    """A line for a restore or an upgrade that nobody has confirmed or undone."""
+    if one := said.get("restored"):
+        kept = f"; {one['volume']} has what was there before" if one["volume"] else ""
+        yield f"restored to {one['target']}, begun {one['at']}, neither confirmed nor undone{kept}"
+    if one := said.get("upgraded"):
+        yield (
+            f"upgraded from {one['from']} to {one['to']}, neither confirmed nor undone; {one['volume']} has what was "
+            "there before"
+        )
 
 
 def _clock(ahead: float) -> list[tuple[str, str]]:
