@@ -176,3 +176,28 @@ def test_the_next_run_ends_what_was_cut_short(
     assert (journal["phase"], journal["candidate"]) == ("idle", None)
     assert journal["live"] == {"release": after.release, "colour": after.colour}
     assert f"{APP} {version}: " in run.text
+
+
+@pytest.mark.thorough
+def test_another_minor_version_without_a_pooler_is_waited_for(served: Environment, tmp_path: Path) -> None:
+    """The app tries again what its database did not answer, and so nobody sees the stop."""
+    before = served.ssh("docker inspect --format '{{.Id}}' postgres")
+    served.ssh("docker build --quiet --tag postgres:17-next -", given="FROM postgres:17\nLABEL another=minor\n")
+    newer = served.over(tmp_path / "minor", {"postgres_image": "postgres:17-next"})
+    streams = (
+        Stream(Kind.GET, Mode.KEEPALIVE, rate=10, path="/api/notes/count"),
+        Stream(Kind.POST, Mode.KEEPALIVE, rate=5),
+        Stream(Kind.POST, Mode.NEW, rate=5),
+    )
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), streams, seconds=900, timeout=30)
+    try:
+        with BackgroundLoad(plan) as load:
+            newer.playbook("playbooks/provision.yml").succeeded()
+            result = load.stop()
+        print(f"\n{result.summary()}")
+        assert served.ssh("docker inspect --format '{{.Id}}' postgres") != before
+        assert result.requests > 300
+        assert not result.failures, result.summary(shown=30)
+        assert set(result.acknowledged) <= set(served.sql("SELECT id FROM notes"))
+    finally:
+        served.playbook("playbooks/provision.yml").succeeded()

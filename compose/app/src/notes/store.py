@@ -7,14 +7,12 @@ a doorbell: the worker also looks for unprocessed notes in Postgres (`unprocesse
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import redis.asyncio
@@ -29,12 +27,25 @@ VISITS = "notes:visits"
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 10.0
 CHECK_SECONDS = 2.0
-# How long a name that cannot be looked up is left alone before it is asked for again.
-NAME_SECONDS = 0.2
+# A database that goes away is asked again, so often and for so long: the stop of a minor upgrade, or an engine's
+# restart, which takes the containers' name service with it.
+AGAIN_SECONDS = 0.2
+LOST_SECONDS = 15.0
 
 # OSError includes TimeoutError.
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 QUEUE_ERRORS = (RedisError, OSError)
+# The connection is gone or cannot be made; whether the command was carried out is not known.
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -144,32 +155,29 @@ class Store:
             self._pool.terminate()
         await self._redis.aclose()
 
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        """A connection of the pool, made when all that there are work.
+    async def _with_connection(self, work: Callable[[Any], Awaitable[Result]]) -> Result:
+        """Do some work with a connection of the pool, and again from its begin when the database is lost meanwhile.
 
-        To make one takes the name service of the containers, which is the engine's: where the engine restarts, as for
-        an upgrade, it is away for seconds, and is asked again.
+        For work that may be done twice: what is stored has an identifier that the client chose.
         """
-        deadline = time.monotonic() + CONNECT_SECONDS
+        deadline = time.monotonic() + LOST_SECONDS
         while True:
             try:
-                connection = await self._pool.acquire(timeout=COMMAND_SECONDS)
-                break
-            except socket.gaierror:
+                async with self._pool.acquire(timeout=COMMAND_SECONDS) as connection:
+                    return await work(connection)
+            except TimeoutError:
+                raise
+            except LOST:
                 if time.monotonic() >= deadline:
                     raise
-                await asyncio.sleep(NAME_SECONDS)
-        try:
-            yield connection
-        finally:
-            await self._pool.release(connection)
+                await asyncio.sleep(AGAIN_SECONDS)
 
     # Notes
 
     async def add(self, note_id: str, text: str) -> tuple[Note, bool]:
         """Store a note once. Returns it and whether this call created it."""
-        async with self._connection() as connection:
+
+        async def stored(connection: Any) -> tuple[Note, bool]:
             row = await connection.fetchrow(
                 "INSERT INTO notes (id, text, release) VALUES ($1, $2, $3)"
                 f" ON CONFLICT (id) DO NOTHING RETURNING {_COLUMNS}",
@@ -181,39 +189,45 @@ class Store:
                 return _note(row), True
             return _note(await connection.fetchrow(f"SELECT {_COLUMNS} FROM notes WHERE id = $1", note_id)), False
 
+        return await self._with_connection(stored)
+
     async def find(self, note_id: str) -> Note | None:
-        async with self._connection() as connection:
-            row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM notes WHERE id = $1", note_id)
+        row = await self._row(f"SELECT {_COLUMNS} FROM notes WHERE id = $1", note_id)
         return None if row is None else _note(row)
 
     async def counts(self) -> dict[str, int]:
         """{"notes": …, "processed": …}"""
-        async with self._connection() as connection:
-            row = await connection.fetchrow("SELECT count(*) AS notes, count(processed_at) AS processed FROM notes")
+        row = await self._row("SELECT count(*) AS notes, count(processed_at) AS processed FROM notes")
         return {"notes": row["notes"], "processed": row["processed"]}
 
     async def unprocessed(self, older_than_seconds: float, limit: int = 1000) -> list[str]:
         """Identifiers of notes that should have been processed by now, the oldest first."""
-        async with self._connection() as connection:
-            rows = await connection.fetch(
+        rows = await self._with_connection(
+            lambda connection: connection.fetch(
                 "SELECT id FROM notes WHERE processed_at IS NULL"
                 " AND created_at < now() - make_interval(secs => $1) ORDER BY created_at LIMIT $2",
                 older_than_seconds,
                 limit,
             )
+        )
         return [row["id"] for row in rows]
 
     async def mark_processed(self, note_id: str, words: int) -> bool:
-        """Record the result of a job; only the first call for a note does, and returns true."""
-        async with self._connection() as connection:
-            row = await connection.fetchrow(
-                "UPDATE notes SET processed_at = now(), processed_release = $2, words = $3"
-                " WHERE id = $1 AND processed_at IS NULL RETURNING id",
-                note_id,
-                self._release,
-                words,
-            )
+        """Record the result of a job; only the first call for a note does, and returns true.
+
+        False too, where the answer to the first attempt was lost.
+        """
+        row = await self._row(
+            "UPDATE notes SET processed_at = now(), processed_release = $2, words = $3"
+            " WHERE id = $1 AND processed_at IS NULL RETURNING id",
+            note_id,
+            self._release,
+            words,
+        )
         return row is not None
+
+    async def _row(self, statement: str, *values: Any) -> Any:
+        return await self._with_connection(lambda connection: connection.fetchrow(statement, *values))
 
     # The queue
 
