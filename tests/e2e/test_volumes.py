@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -128,3 +130,25 @@ def test_a_drill_restores_both(kept: Environment) -> None:
     found = re.search(r"the drill of \S+ passed: .*?redis-data [0-9a-f]{8}, .*?, (\d+) keys", run.text)
     assert found, run.text
     assert int(found[1]) >= 1001
+
+
+def test_backups_that_are_switched_off_leave_no_timer_that_fails(kept: Environment) -> None:
+    def timers() -> set[str]:
+        listed = json.loads(kept.ssh("systemctl list-timers --output=json 'flotilla-*'"))
+        return {str(one["unit"]) for one in listed}
+
+    def labels() -> list[str]:
+        return [one["label"] for one in json.loads(kept.ssh("flotilla-restore look"))["backups"]]
+
+    everything, before = timers(), labels()
+    assert {f"flotilla-{one}.timer" for one in ("backup-full", "marker", "drill", "volumes")} <= everything
+    # Without the overlay that puts a host into the group.
+    off = replace(kept, overlays=kept.overlays[:1])
+    run = off.playbook("playbooks/provision.yml").succeeded()
+    assert "is not backed up: a lost disk is a lost database" in run.text
+    assert not {one for one in timers() if re.search("backup|drill|marker|volumes", one)}
+    assert kept.sql("SHOW archive_mode") == ["off"]
+    kept.playbook("playbooks/provision.yml").succeeded()
+    assert timers() == everything
+    assert labels()[: len(before)] == before
+    kept.playbook(BACKUP).succeeded()
