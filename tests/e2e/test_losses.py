@@ -1,5 +1,6 @@
 """Hosts that are lost with their disks: the database's under a writer, an app's under load.
 
+The fleet reaches its database through the pooler, across the private network.
 docs/how-to/rebuild.md is what these tests do.
 """
 
@@ -30,13 +31,14 @@ LAB = Lab(
     versions=("1.0.0", "1.1.0"),
     inventory=PRODUCTION,
     overlay={
+        "postgres_pooler": True,
         "apps": [
             app_entry(
                 PRODUCTION,
-                environment={"UPDATE_MONITOR": "3s"},
+                environment={"UPDATE_MONITOR": "3s", "DATABASE_PORT": "6432", "MIGRATION_DATABASE_PORT": "5432"},
                 rate_limit={"requests_per_second": 500, "burst": 500},
             )
-        ]
+        ],
     },
 )
 CONFIRM = ("-e", "confirm=production")
@@ -132,6 +134,22 @@ def before_the_next_segment(database: Environment) -> None:
     time.sleep(float(database.sql("SELECT setting FROM pg_settings WHERE name = 'archive_timeout'")[0]) - 2)
 
 
+def pooled(database: Environment) -> None:
+    """The app's sessions are those of the pooler, which is on this host."""
+    users = "SELECT host(client_addr) FROM pg_stat_activity WHERE datname = 'notes' AND client_addr IS NOT NULL"
+    format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    own = database.ssh(f"docker inspect --format '{format}' pgbouncer").split()
+    assert own
+    found = set(database.sql(users))
+    assert found and found <= set(own), (found, own)
+
+
+def test_the_fleet_goes_through_the_pooler(front: Environment) -> None:
+    for _ in range(5):
+        assert front.fetch("/api/notes/count").status == 200
+    pooled(front.on(DATABASE))
+
+
 def test_what_was_acknowledged_outlives_a_power_cut(front: Environment) -> None:
     database = front.on(DATABASE)
     with Writer(database) as writer:
@@ -186,6 +204,8 @@ def test_a_lost_database_is_back_from_the_repository(front: Environment) -> None
     assert (503, True) in seen, seen
     assert gone - since <= PROMISED_SECONDS
     assert database.sql(SUM) == whole
+    assert front.fetch("/api/notes/count").status == 200
+    pooled(database)
     # And what is written from here on is backed up again.
     front.playbook("playbooks/backup.yml", "-e", "type=full").succeeded()
     front.playbook("playbooks/status.yml").succeeded()
