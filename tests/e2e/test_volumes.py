@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -132,7 +133,7 @@ def test_a_drill_restores_both(kept: Environment) -> None:
     assert int(found[1]) >= 1001
 
 
-def test_backups_that_are_switched_off_leave_no_timer_that_fails(kept: Environment) -> None:
+def test_backups_that_are_switched_off_leave_no_timer_that_fails(kept: Environment, tmp_path: Path) -> None:
     def timers() -> set[str]:
         listed = json.loads(kept.ssh("systemctl list-timers --output=json 'flotilla-*'"))
         return {str(one["unit"]) for one in listed}
@@ -143,7 +144,12 @@ def test_backups_that_are_switched_off_leave_no_timer_that_fails(kept: Environme
     everything, before = timers(), labels()
     assert {f"flotilla-{one}.timer" for one in ("backup-full", "marker", "drill", "volumes")} <= everything
     # Without the overlay that puts a host into the group.
-    off = replace(kept, overlays=kept.overlays[:1])
+    placeless = replace(kept, overlays=kept.overlays[:1])
+    refused = placeless.playbook("playbooks/provision.yml")
+    assert refused.rc != 0
+    assert "the volumes of `staging-1` have no place. Next: add a host or backup_s3, or take backup_v" in refused.text
+    assert timers() == everything
+    off = placeless.over(tmp_path / "off", {"apps": [app_entry()]})
     run = off.playbook("playbooks/provision.yml").succeeded()
     assert "is not backed up: a lost disk is a lost database" in run.text
     assert not {one for one in timers() if re.search("backup|drill|marker|volumes", one)}
