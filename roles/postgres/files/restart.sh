@@ -17,13 +17,16 @@ go_on() {
     systemctl stop flotilla-pooler-resume.timer 2> /dev/null || :
 }
 
-# The pooler's resolver (c-ares) keeps an address for as long as the engine says, ten minutes, whatever dns_max_ttl is.
+# A pooler that looks for the server where it is not ends by its health check, and is there again when this is over.
 renew_address() {
-    known=$(console 'SHOW DNS_HOSTS' 2> /dev/null | sed -n 's/^postgres|[^|]*|\([0-9.]*\).*/\1/p' || :)
-    if [ -n "$known" ] && ! docker inspect --format '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' postgres | grep -qxF "$known"; then
-        echo "the server has another address than $known: the pooler is restarted" >&2
-        docker restart pgbouncer > /dev/null
-    fi
+    [ "$(docker inspect --format '{{.State.Running}}' pgbouncer 2> /dev/null)" = true ] || return 0
+    docker exec pgbouncer sh /usr/local/bin/healthy.sh > /dev/null 2>&1 && return
+    end=$(($(date +%s) + 30))
+    until console 'SHOW VERSION' > /dev/null 2>&1; do
+        [ "$(date +%s)" -lt "$end" ] || return 0
+        sleep 0.2
+    done
+    echo "the pooler has begun anew: it looked for the server where it was no longer" >&2
 }
 
 if [ "$what" = address ]; then

@@ -201,6 +201,25 @@ def test_a_transaction_that_does_not_end_is_not_cut_off(host: Host, query: Query
         host.run("docker rm --force bench-long")
 
 
+def test_a_server_that_was_away_when_it_was_looked_for_is_found(host: Host, query: Query) -> None:
+    """As when the droplet starts and the pooler is there first."""
+    host.check_output("docker stop postgres && docker restart pgbouncer")
+    try:
+        assert query("SELECT 1").rc != 0
+        assert host.check_output(f"{CONSOLE} 'SHOW DNS_HOSTS'").startswith("postgres|")
+    finally:
+        host.check_output("docker start postgres")
+    deadline = time.monotonic() + 30
+    while query("SELECT 1").rc != 0:
+        assert time.monotonic() < deadline, host.check_output("docker logs --tail 5 pgbouncer 2>&1")
+    began = host.check_output("docker inspect --format '{{.State.StartedAt}}' pgbouncer")
+    # And then nobody ends it again.
+    time.sleep(12)
+    assert host.check_output("docker inspect --format '{{.State.StartedAt}} {{.State.Health.Status}}' pgbouncer") == (
+        f"{began} healthy"
+    )
+
+
 def test_a_stop_lets_transactions_end(host: Host, query: Query) -> None:
     assert query("DROP TABLE IF EXISTS kept; CREATE TABLE kept (v int)").rc == 0
     host.run("docker rm --force bench")
