@@ -62,7 +62,7 @@ lint: venv ## ruff, yamllint, ansible-lint, role tables
 
 .PHONY: types
 types: venv ## mypy, strict
-	mypy plugins tests
+	mypy plugins tests roles
 
 .PHONY: units
 units: venv ## unit tests

@@ -101,7 +101,7 @@ def test_containers_of_a_network_with_a_name_reach_each_other(host: Host, contai
 def served(host: Host, name: str, network: str) -> bool:
     """Whether a container on a network gets a page from another one."""
     curl = f"curl -fsS --max-time 3 --output /dev/null http://{name}:80/"
-    return host.run(f"docker run --rm --network {network} {IMAGE} {curl}").rc == 0
+    return bool(host.run(f"docker run --rm --network {network} {IMAGE} {curl}").rc == 0)
 
 
 def test_a_container_of_which_nothing_is_said_gets_no_new_privileges(host: Host, container: str) -> None:
