@@ -14,6 +14,9 @@ from testinfra.host import Host
 
 # How long an answer may take: longer than any that a test makes slow.
 SECONDS = 60
+# One byte more than a line of a request may have. All of it is sent before the edge hangs up: who still sends then,
+# loses the answer.
+TOO_LONG = "x" * (16 * 1024 + 1)
 DIRECTORY = "/opt/flotilla/nginx"
 LIVE = f"{DIRECTORY}/live/notes"
 COLOURS = ("blue", "green")

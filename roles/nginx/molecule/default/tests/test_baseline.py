@@ -19,7 +19,7 @@ import time
 import pytest
 from testinfra.host import Host
 
-from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, Edge, reply
+from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, TOO_LONG, Edge, reply
 
 CONTAINER = "nginx-nginx-1"
 CONFIGURATION = "nginx -T -q -e stderr -c /etc/flotilla/conf/nginx.conf"
@@ -53,7 +53,7 @@ def test_a_container_has_one_nginx(host: Host) -> None:  # nginx-04
     assert commands.count("nginx: master process") == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/%zz", "/" + "x" * 70_000], ids=["a page", "a wrong address", "a long address"])
+@pytest.mark.parametrize("path", ["/", "/%zz", "/" + TOO_LONG], ids=["a page", "a wrong address", "a long address"])
 def test_no_answer_tells_the_version(edge: Edge, path: str) -> None:  # nginx-05
     answer = edge.ask(path)
     assert answer.status >= 400

@@ -10,7 +10,7 @@ import ssl
 import pytest
 from testinfra.host import Host
 
-from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, Edge, assert_secure, reply
+from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, TOO_LONG, Edge, assert_secure, reply
 
 
 def handshake(host: Host, options: str) -> str:
@@ -47,7 +47,7 @@ def test_answers_carry_the_security_headers(edge: Edge) -> None:
 def test_what_is_refused_carries_them_too(edge: Edge) -> None:
     for answer in (
         edge.ask("/", "POST", {"Content-Length": "3000000"}),
-        edge.ask("/", headers={"X-Long": "x" * 70_000}),
+        edge.ask("/", headers={"X-Long": TOO_LONG}),
     ):
         assert answer.status >= 400
         assert_secure(answer)
