@@ -50,7 +50,7 @@ demo: lab-up ## from nothing to the sample app over HTTPS; VERSION=1.1.0 ships a
 	@tests/lab/served.py .lab/$(LAB)
 
 .PHONY: check
-check: lint types units ## lint, types and unit tests: under two minutes
+check: lint types units ## lint, types and unit tests: under five minutes
 
 .PHONY: lint
 lint: venv ## ruff, yamllint, ansible-lint, role tables

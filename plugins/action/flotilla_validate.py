@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from ansible.utils.vars import load_extra_vars
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from flotilla import account
 from flotilla.approval import Approval
 from flotilla.inputs import Check
 from flotilla.problem import report
@@ -50,6 +52,8 @@ class ActionModule(ActionBase):
         check = Check(variables, load_extra_vars(self._loader), self._templar, args["playbook"], ROOT)
         rollback = args["playbook"] in ABOUT_WHAT_IS_THERE
         problems = list(check.hosts_of_this_run()) if rollback else list(check.environment(part=args["part"]))
+        # What came of the run is written there when it is over.
+        problems += account.trouble(os.environ)
         apps: list[dict[str, Any]] = []
         asked = Approval()
         if args["apps"]:

@@ -29,6 +29,19 @@ def test_a_control_node_may_keep_it_outside_its_checkout(tmp_path: Path) -> None
     assert (inside, outside) == (tmp_path / ".flotilla/staging", Path.home() / "kept/staging")
 
 
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for there in ("", str(tmp_path), str(tmp_path / "not/yet")):
+        assert account.trouble({"FLOTILLA_HOME": there}) == []
+    assert not (tmp_path / "not").exists()
+    (problem,) = account.trouble({"FLOTILLA_HOME": f"{file}/kept"})
+    assert str(problem) == (
+        f"the shell: FLOTILLA_HOME: is `{file}/kept`, and {file} is no directory. "
+        "Next: name another directory, or: unset FLOTILLA_HOME"
+    )
+
+
 def test_runs_that_end_at_once_leave_a_whole_account(tmp_path: Path) -> None:
     file = account.path(account.directory(tmp_path, "staging", {}))
     with ProcessPoolExecutor(8) as pool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .journal import alone, write_atomic
+from .problem import Problem
 
 
 def directory(root: Path, environment: str, variables: Mapping[str, str]) -> Path:
@@ -18,6 +20,19 @@ def directory(root: Path, environment: str, variables: Mapping[str, str]) -> Pat
     """
     home = variables.get("FLOTILLA_HOME", "")
     return (Path(home).expanduser() if home else root / ".flotilla") / environment
+
+
+def trouble(variables: Mapping[str, str]) -> list[Problem]:
+    """Why nothing could be kept where FLOTILLA_HOME says; nothing is made for that. variables: of the process."""
+    home = variables.get("FLOTILLA_HOME", "")
+    if not home:
+        return []
+    place = Path(home).expanduser().absolute()
+    there = next(one for one in (place, *place.parents) if one.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return []
+    what = f"is `{home}`, and {there} is {'not to be written to' if there.is_dir() else 'no directory'}"
+    return [Problem("the shell", "FLOTILLA_HOME", what, "name another directory, or: unset FLOTILLA_HOME")]
 
 
 def path(place: Path) -> Path:

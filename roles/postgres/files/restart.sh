@@ -17,12 +17,17 @@ go_on() {
     systemctl stop flotilla-pooler-resume.timer 2> /dev/null || :
 }
 
+pooler() {
+    docker inspect --format '{{.State.Running}} {{.State.StartedAt}}' pgbouncer 2> /dev/null || :
+}
+
 # A pooler that looks for the server where it is not ends by its health check, and is there again when this is over.
 renew_address() {
-    [ "$(docker inspect --format '{{.State.Running}}' pgbouncer 2> /dev/null)" = true ] || return 0
+    before=$(pooler)
+    [ "${before%% *}" = true ] || return 0
     docker exec pgbouncer sh /usr/local/bin/healthy.sh > /dev/null 2>&1 && return
     end=$(($(date +%s) + 30))
-    until console 'SHOW VERSION' > /dev/null 2>&1; do
+    until [ "$(pooler)" != "$before" ] && console 'SHOW VERSION' > /dev/null 2>&1; do
         [ "$(date +%s)" -lt "$end" ] || return 0
         sleep 0.2
     done
