@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import APP, DOMAIN, HOST, Environment, Live, Run, ansible_process, app_entry
+from tests.e2e.fleet import APP, DOMAIN, HOST, STAGING_LAB, Environment, Live, Run, ansible_process, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Reason, Stream, Target
 
+LAB = STAGING_LAB
 SECONDS = 60.0
 # How long the load goes on before and after what it is to notice nothing of.
 AROUND_SECONDS = 8.0

@@ -35,7 +35,6 @@ LAB = Lab(
         "apps": [
             app_entry(
                 environment=POOLED,
-                rate_limit={"requests_per_second": 2000, "burst": 2000},
             )
         ],
     },

@@ -48,7 +48,6 @@ def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[
         PRODUCTION,
         environment={"UPDATE_MONITOR": f"{MONITOR_SECONDS}s", **(environment or {})},
         deadlines=deadlines,
-        rate_limit={"requests_per_second": 2000, "burst": 2000},
         keep_releases=4,
         **changes,
     )
