@@ -105,8 +105,7 @@ def lab_that_serves(environment: Environment, lab: Lab) -> None:
         lab_up(environment, lab)
         environment.deploy(VERSION).succeeded()
         return
-    wanted = json.dumps([asdict(lab), VERSION], sort_keys=True, default=str)
-    key = snapshots.key_of(environment.name, lab_free_index(Engine().all_networks(), environment.name), wanted)
+    key = snapshot_key(environment, lab)
     if not snapshots.find(key):
         lab_up(environment, lab)
         environment.deploy(VERSION).succeeded()
@@ -115,3 +114,19 @@ def lab_that_serves(environment: Environment, lab: Lab) -> None:
     assert snapshot is not None, f"the snapshot {key} is not there"
     snapshots.restore(snapshot, environment.directory)
     environment.live_within(AWAKE_SECONDS)
+
+
+def snapshot_key(environment: Environment, lab: Lab) -> str:
+    """The key of the snapshot that a lab starts from."""
+    wanted = json.dumps([asdict(lab), VERSION], sort_keys=True, default=str)
+    number = lab_free_index(Engine().all_networks(), environment.name)
+    return snapshots.key_of(environment.name, number, wanted)
+
+
+@pytest.fixture(scope="module")
+def provisioned_facts(request: pytest.FixtureRequest, served: Environment) -> dict[str, list[str]]:
+    """What `served` was like when it had been provisioned and deployed to, before its snapshot was taken."""
+    snapshot = snapshots.find(snapshot_key(served, request.module.LAB))
+    assert snapshot is not None
+    found: dict[str, list[str]] = snapshot.facts
+    return found
