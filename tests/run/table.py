@@ -121,9 +121,8 @@ def _row(run: Record, task: Record) -> str:
     if task["play"] in LAB_PLAYS:
         if any(word.endswith(("lab_state=absent", "destroy.yml")) for word in run["argv"]):
             return TEARDOWN
-        if task["task"].startswith(BUILDING):
-            return BUILDS
-        return PULLS if task["task"].startswith(MOVING) else BOOT
+        name = task["task"].removeprefix("lab : ")
+        return BUILDS if name.startswith(BUILDING) else PULLS if name.startswith(MOVING) else BOOT
     if run["job"].startswith("molecule "):
         if any(Path(word).name.startswith(("prepare", "authorities")) for word in run["argv"]):
             return PREPARE
