@@ -91,12 +91,8 @@ e2e: venv ## end-to-end tests, each file in a lab of its own
 	$(RUN) e2e
 
 .PHONY: thorough
-thorough: venv ## the tests that `make test` has no time for
-	pytest tests/e2e -m thorough -n 2 --dist loadfile --timeout 3600 --durations 15
-	@for path in $(filter-out %/default/molecule.yml,$(SCENARIOS)); do \
-	    scenario=$${path%/molecule.yml}; \
-	    (cd "$${path%%/molecule/*}" && molecule test --scenario-name "$${scenario##*/}") || exit 1; \
-	done
+thorough: venv ## the tests that `make test` has no time for, and many examples
+	$(RUN) thorough
 
 # The time that it gives itself begins before the virtual environment, which the runner needs.
 .PHONY: test

@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     test.add_argument("--minutes", type=float, default=0, help="stop after so many minutes and say what ran")
     test.add_argument("--since", type=float, default=0, help="when the virtual environment's making began")
     test.add_argument("--paths", default="", help="changed files and directories, with spaces between them")
-    for name in ("check", "units", "e2e"):
+    for name in ("check", "units", "e2e", "thorough"):
         commands.add_parser(name, help=f"the {name} alone")
     roles = commands.add_parser("molecule", help="scenarios of these roles, or of all")
     roles.add_argument("roles", nargs="*")
@@ -134,6 +134,8 @@ def _chosen(given: argparse.Namespace) -> list[Stage]:
         return [stages.units()]
     if given.command == "e2e":
         return [stages.e2e()]
+    if given.command == "thorough":
+        return stages.thorough()
     if given.command == "molecule":
         return [stages.molecule(given.roles, given.scenario_name)]
     if not given.paths.split():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -11,12 +12,14 @@ from tests.run.jobs import ROOT, Job, Stage
 PYTEST = (sys.executable, "-m", "pytest", "-p", "tests.run.results")
 # The runner's own target has made the virtual environment.
 MAKE = ("make", "--old-file", "venv")
-# What takes longest begins first, so that nothing long is left over at the end. Whoever is not named comes after these.
+# Of what files that have the same lab take, the longest begins first, so that nothing long is left over at the end.
+# Whoever is not named comes after these.
 LONGEST_FILES = (
-    *("test_balancer", "test_fleet", "test_first_deploy", "test_survival", "test_verbs", "test_restore"),
-    *("test_foreign_app", "test_rolling_releases", "test_two_apps", "test_refusals"),
+    *("test_survival", "test_verbs", "test_rolling_releases", "test_two_apps", "test_refusals", "test_snapshots"),
+    *("test_balancer", "test_fleet", "test_first_deploy", "test_restore", "test_foreign_app"),
 )
 LONGEST_ROLES = ("restore", "backup", "acme", "app", "haproxy", "postgres", "nginx", "docker", "patch")
+ALL_E2E = sorted((ROOT / "tests/e2e").glob("test_*.py"))
 # The load tests share the machine with one other lab at most; the roles' tests have none.
 LABS_UNDER_LOAD = 2
 LABS = 3
@@ -30,10 +33,10 @@ def check(files: Collection[Path] | None = None) -> Stage:
     return Stage("check", jobs, at_once=len(jobs), needed=True)
 
 
-def units(files: Collection[Path] | None = None) -> Stage:
+def units(files: Collection[Path] | None = None, *options: str) -> Stage:
     """The unit tests, or these files of them."""
     named = ["tests/unit"] if files is None else sorted(str(path.relative_to(ROOT)) for path in files)
-    job = Job("units", "check", (*PYTEST, "-n", "auto", "-m", "not compose", *named), pytest=True)
+    job = Job("units", "check", (*PYTEST, "-n", "auto", "-m", "not compose", *options, *named), pytest=True)
     return Stage("check", [job])
 
 
@@ -43,13 +46,20 @@ def images() -> Stage:
 
 
 def e2e(files: Iterable[Path] | None = None) -> Stage:
-    """The end-to-end tests: a pytest for each file, which has a lab of its own."""
-    return _files("e2e", (ROOT / "tests/e2e").glob("test_*.py") if files is None else files)
+    """The end-to-end tests: a pytest for each file, which has a lab of its own or one that files have in turn."""
+    return _files("e2e", ALL_E2E if files is None else files)
 
 
 def smoke() -> Stage:
     """One smallest case of each of the other targets."""
     return _files("smoke", (ROOT / "tests/smoke").glob("test_*.py"))
+
+
+def thorough() -> list[Stage]:
+    """What `make test` has no time for: many examples, the marked tests, the other scenarios."""
+    files = [path for path in ALL_E2E if "thorough" in path.read_text()]
+    scenarios = Stage("molecule", [job for job in molecule(scenario="").jobs if job not in molecule().jobs], LABS)
+    return [units(None, "--hypothesis-profile", "thorough"), _files("e2e", files, "thorough", 3600), scenarios]
 
 
 def molecule(roles: Collection[str] = (), scenario: str = "default") -> Stage:
@@ -62,15 +72,22 @@ def molecule(roles: Collection[str] = (), scenario: str = "default") -> Stage:
     return Stage("molecule", [_scenario(role, name) for role, name in ordered], at_once=LABS)
 
 
-def _files(stage: str, files: Iterable[Path]) -> Stage:
+def lab_of(path: Path) -> str:
+    """The lab of a file of tests: `LAB = FLEET_LAB` is one that several files have in turn, others are the file's."""
+    shared = re.search(r"^LAB = (\w+)_LAB$", path.read_text(), re.MULTILINE)
+    name = shared[1].lower() if shared else path.stem.removeprefix("test_")
+    return f"{path.parent.name}-{name.replace('_', '-')}"
+
+
+def _files(stage: str, files: Iterable[Path], marked: str = "not thorough", seconds: int = 1800) -> Stage:
     ordered = sorted(files, key=lambda path: (_place(path.stem, LONGEST_FILES), path))
     jobs = [
         Job(
             name=str(path.relative_to(ROOT)),
             stage=stage,
-            command=(*PYTEST, str(path.relative_to(ROOT)), "-m", "not thorough", "--timeout", "1800"),
+            command=(*PYTEST, str(path.relative_to(ROOT)), "-m", marked, "--timeout", str(seconds)),
             pytest=True,
-            lab=f"e2e-{path.stem.removeprefix('test_').replace('_', '-')}",
+            lab=lab_of(path),
             timed=True,
         )
         for path in ordered

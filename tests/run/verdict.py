@@ -18,7 +18,7 @@ FLAKY = 2
 # What pytest ends with when tests failed, and when it found none to run.
 FAILED, NONE = 1, 5
 NAMES = 40
-_PASSED = re.compile(r"^=+ .*?\b(\d+) passed\b.* in [\d.]+s.*=+$", re.MULTILINE)
+_PASSED = re.compile(r"\b(\d+) passed\b.* in [\d.]+s")
 
 
 @dataclass

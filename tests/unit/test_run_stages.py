@@ -16,7 +16,7 @@ import pytest
 
 from tests.run.__main__ import carry_out
 from tests.run.jobs import ROOT, Job, Stage
-from tests.run.stages import LONGEST_FILES, LONGEST_ROLES, PYTEST, e2e, molecule
+from tests.run.stages import PYTEST
 
 PASSES = "def test_passes():\n    pass\n"
 FAILS = "def test_fails():\n    assert 1 == 2\n"
@@ -62,8 +62,8 @@ def pytest_job(name: str, path: Path) -> Job:
     return Job(name, "e2e", (*PYTEST, *alone, str(path)), pytest=True, lab=f"no-lab-{name}", timed=True)
 
 
-def shell_job(name: str, script: str, *, lab: bool = False) -> Job:
-    return Job(name, "molecule", ("sh", "-c", script), lab=f"molecule-no-lab-{name}" if lab else "")
+def shell_job(name: str, script: str, lab: str = "") -> Job:
+    return Job(name, "molecule", ("sh", "-c", script), lab=lab)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_failure_that_passes_in_a_fresh_lab_is_flaky(place: Place) -> None:
 
 
 def test_a_second_try_comes_after_everything_else(place: Place) -> None:
-    late, other = place.job("late", FAILS_ONCE), shell_job("other", "true", lab=True)
+    late, other = place.job("late", FAILS_ONCE), shell_job("other", "true", "no-lab")
     _, lines = place.run(Stage("e2e", [late]), Stage("molecule", [other]))
     begun = [line for line in lines if line.endswith(": begins")]
     assert begun == ["== late: begins", "== other: begins", "== late again: begins"]
@@ -118,7 +118,9 @@ def test_what_fails_twice_is_red(place: Place) -> None:
 
 @pytest.mark.parametrize(("count", "expected"), [(2, True), (3, False)])
 def test_more_than_two_flaky_are_red(place: Place, count: int, expected: bool) -> None:
-    jobs = [shell_job(f"late{n}", f"mkdir {place.directory}/{n} && exit 1 || exit 0", lab=True) for n in range(count)]
+    jobs = [
+        shell_job(f"late{n}", f"mkdir {place.directory}/{n} && exit 1 || exit 0", f"no-lab-{n}") for n in range(count)
+    ]
     good, lines = place.run(Stage("molecule", jobs, at_once=3))
     assert good is expected
     assert tail(lines)[:count] == [f"FLAKY late{n}" for n in range(count)]
@@ -157,6 +159,17 @@ def test_no_stage_begins_after_a_needed_one_failed(place: Place) -> None:
     assert tail(lines) == ["FAILED lint", "0 passed, 1 failed"]
 
 
+def test_a_lab_is_one_commands_at_a_time(place: Place) -> None:
+    scripts = {"one": "sleep 0.5; touch {0}/one", "other": "test ! -e {0}/one", "same": "test -e {0}/one"}
+    labs = {"one": "no-lab", "same": "no-lab", "other": "no-lab-2"}
+    jobs = [shell_job(name, scripts[name].format(place.directory), lab) for name, lab in labs.items()]
+    good, lines = place.run(Stage("molecule", jobs, at_once=3))
+    assert good
+    begun = [line for line in lines if line.endswith(": begins")]
+    assert begun == ["== one: begins", "== other: begins", "== same: begins"]
+    assert lines[-1] == "3 passed, 0 failed"
+
+
 def test_outputs_are_shown_whole(place: Place) -> None:
     script = "for n in 1 2 3; do echo {0}; sleep 0.1; done"
     jobs = [shell_job(name, script.format(name)) for name in ("a", "b")]
@@ -166,7 +179,7 @@ def test_outputs_are_shown_whole(place: Place) -> None:
 
 
 def test_a_scenario_counts_as_its_tests(place: Place) -> None:
-    job = shell_job("redis", "echo '===== 12 passed, 1 warning in 3.45s ====='", lab=True)
+    job = shell_job("redis", "echo '===== 12 passed, 1 warning in 3.45s ====='", "no-lab")
     good, lines = place.run(Stage("molecule", [job]))
     assert good
     assert lines[-1] == "12 passed, 0 failed"
@@ -189,7 +202,7 @@ def test_later():
 
 
 def test_at_its_time_a_run_stops_and_says_what_ran(place: Place) -> None:
-    quick, hanging = (shell_job(name, f"sleep {n}", lab=True) for name, n in (("quick", 0), ("hangs", 600)))
+    quick, hanging = (shell_job(name, f"sleep {n}", "no-lab") for name, n in (("quick", 0), ("hangs", 600)))
     waiting = Stage("e2e", [place.job("later", PASSES)])
     good, lines = place.run(Stage("molecule", [quick, hanging]), waiting, minutes=2 / 60)
     assert not good
@@ -238,19 +251,3 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def test_every_file_and_scenario_that_there_is_runs() -> None:
-    files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests/e2e").glob("test_*.py")}
-    assert {job.name for job in e2e().jobs} == files
-    roles = {path.parents[2].name for path in ROOT.glob("roles/*/molecule/default/molecule.yml")}
-    assert {job.name for job in molecule().jobs} == {f"molecule {role} default" for role in roles}
-    every = ROOT.glob("roles/*/molecule/*/molecule.yml")
-    names = {f"molecule {path.parents[2].name} {path.parent.name}" for path in every}
-    assert {job.name for job in molecule(scenario="").jobs} == names
-
-
-def test_the_longest_begin_first() -> None:
-    assert [job.name for job in e2e().jobs][: len(LONGEST_FILES)] == [f"tests/e2e/{name}.py" for name in LONGEST_FILES]
-    order = [job.name for job in molecule().jobs][: len(LONGEST_ROLES)]
-    assert order == [f"molecule {role} default" for role in LONGEST_ROLES]

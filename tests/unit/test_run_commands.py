@@ -1,0 +1,44 @@
+"""tests/run: the commands of its stages are all that there is to run, in an order that ends early."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+from tests.e2e.fleet import Lab
+from tests.run.jobs import ROOT
+from tests.run.stages import ALL_E2E, LONGEST_FILES, LONGEST_ROLES, e2e, lab_of, molecule, thorough
+
+
+def test_every_file_and_scenario_that_there_is_runs() -> None:
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests/e2e").glob("test_*.py")}
+    assert {job.name for job in e2e().jobs} == files
+    roles = {path.parents[2].name for path in ROOT.glob("roles/*/molecule/default/molecule.yml")}
+    assert {job.name for job in molecule().jobs} == {f"molecule {role} default" for role in roles}
+    every = ROOT.glob("roles/*/molecule/*/molecule.yml")
+    names = {f"molecule {path.parents[2].name} {path.parent.name}" for path in every}
+    assert {job.name for job in molecule(scenario="").jobs} == names
+
+
+def test_the_labs_of_files_are_known() -> None:
+    """Two files that have the same lab must not run at the same time."""
+    for path in (ROOT / "tests/e2e").glob("test_*.py"):
+        module = importlib.import_module(f"tests.e2e.{path.stem}")
+        name = getattr(module, "LAB", Lab()).name or path.stem.removeprefix("test_").replace("_", "-")
+        assert lab_of(path) == f"e2e-{name}"
+
+
+def test_what_thorough_runs_is_the_rest() -> None:
+    units, files, scenarios = thorough()
+    assert "thorough" in units.jobs[0].command
+    marked = {str(path.relative_to(ROOT)) for path in ALL_E2E if re.search(r"mark\.thorough\b", path.read_text())}
+    assert marked <= {job.name for job in files.jobs}
+    default = {job.name for job in molecule().jobs}
+    assert {job.name for job in scenarios.jobs} | default == {job.name for job in molecule(scenario="").jobs}
+    assert not {job.name for job in scenarios.jobs} & default
+
+
+def test_the_longest_begin_first() -> None:
+    assert [job.name for job in e2e().jobs][: len(LONGEST_FILES)] == [f"tests/e2e/{name}.py" for name in LONGEST_FILES]
+    order = [job.name for job in molecule().jobs][: len(LONGEST_ROLES)]
+    assert order == [f"molecule {role} default" for role in LONGEST_ROLES]
