@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ class Job:
     """A command of a stage.
 
     pytest: it is a pytest that writes its results down.
-    lab: the name of the lab that it makes for itself; what fails in it is tried a second time.
+    lab: the name of the lab that it makes, which one at a time may use; what fails in it is tried a second time.
     timed: what Ansible does in it is rows of the table; otherwise the whole command is one.
     """
 
@@ -95,13 +94,13 @@ class Pool:
 
     def run(self, stage: Stage) -> list[Outcome]:
         """Run a stage's commands, and show the output of each as it ends."""
-        waiting = deque(stage.jobs)
+        waiting = list(stage.jobs)
         before = len(self.outcomes)
         while waiting or self.running:
             if time.monotonic() >= self.deadline:
                 raise StoppedError("the time that this run gives itself is over")
-            while waiting and len(self.running) < stage.at_once:
-                job = waiting.popleft()
+            while len(self.running) < stage.at_once and (job := self._next(waiting)):
+                waiting.remove(job)
                 print(f"== {job.name}: begins", flush=True)
                 self.running[job] = _Process(job, self.times, self.mark)
             for job, process in list(self.running.items()):
@@ -109,6 +108,11 @@ class Pool:
                     self._close(job, process, process.rc)
             time.sleep(POLL_SECONDS)
         return self.outcomes[before:]
+
+    def _next(self, waiting: Iterable[Job]) -> Job | None:
+        """The first whose lab no other one is using."""
+        used = {job.lab for job in self.running if job.lab}
+        return next((job for job in waiting if job.lab not in used), None)
 
     def stop(self) -> None:
         """End what runs, and what that started in sessions of its own, and nothing else."""

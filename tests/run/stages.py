@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -43,7 +44,7 @@ def images() -> Stage:
 
 
 def e2e(files: Iterable[Path] | None = None) -> Stage:
-    """The end-to-end tests: a pytest for each file, which has a lab of its own."""
+    """The end-to-end tests: a pytest for each file. Files that share a lab take turns."""
     return _files("e2e", (ROOT / "tests/e2e").glob("test_*.py") if files is None else files)
 
 
@@ -70,12 +71,18 @@ def _files(stage: str, files: Iterable[Path]) -> Stage:
             stage=stage,
             command=(*PYTEST, str(path.relative_to(ROOT)), "-m", "not thorough", "--timeout", "1800"),
             pytest=True,
-            lab=f"e2e-{path.stem.removeprefix('test_').replace('_', '-')}",
+            lab=f"e2e-{lab_of(path)}",
             timed=True,
         )
         for path in ordered
     ]
     return Stage(stage, jobs, at_once=LABS_UNDER_LOAD)
+
+
+def lab_of(path: Path) -> str:
+    """The name of a file's lab, as tests/e2e/conftest.py gives it: what it shares with others, or its own."""
+    shared = re.search(r"^LAB = (\w+)_LAB$", path.read_text(), re.MULTILINE)
+    return shared[1].lower() if shared else path.stem.removeprefix("test_").replace("_", "-")
 
 
 def _scenario(role: str, name: str) -> Job:
