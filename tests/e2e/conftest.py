@@ -2,7 +2,7 @@
 
 `staging` and `production` are bare hosts. `served` and `fleet` are provisioned ones on which version 1.0.0 serves: they
 come from a snapshot, which is taken when there is none of this very checkout. Files whose `LAB` has the same name share
-that snapshot, and one worker runs them in turn.
+that snapshot, and take turns.
 
 FLOTILLA_KEEP=1 leaves the labs up, to be looked at: `ssh -F .lab/e2e-<lab>/ssh_config staging-1`.
 FLOTILLA_LAB=<name> uses a lab that is up, with its secrets made, and leaves it up.
@@ -22,8 +22,7 @@ import pytest
 from tests.e2e.facts import facts
 from tests.e2e.fleet import INVENTORY, Environment, Lab, lab_down, lab_up, write_lab_overlay
 from tests.lab import snapshots
-from tests.lab.engine import Engine
-from tests.lab.roles.lab.filter_plugins.lab import lab_free_index
+from tests.run.times import span
 
 HERE = Path(__file__).parent
 # Of one test with its fixtures: the first one of a file makes the lab, maybe with all its images.
@@ -36,7 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.lab)
-            item.add_marker(pytest.mark.xdist_group(lab_name(getattr(item, "module", None), item.path)))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(SECONDS))
 
@@ -109,18 +107,19 @@ def lab_that_serves(environment: Environment, lab: Lab) -> None:
     if not snapshots.find(key):
         lab_up(environment, lab)
         environment.deploy(VERSION).succeeded()
-        snapshots.take(key, environment.name, environment.directory, facts(environment))
+        with span("snapshots taken"):
+            snapshots.take(key, environment.name, environment.directory, facts(environment))
     snapshot = snapshots.find(key)
     assert snapshot is not None, f"the snapshot {key} is not there"
-    snapshots.restore(snapshot, environment.directory)
-    environment.live_within(AWAKE_SECONDS)
+    with span("snapshots restored"):
+        snapshots.restore(snapshot, environment.directory)
+        environment.live_within(AWAKE_SECONDS)
 
 
 def snapshot_key(environment: Environment, lab: Lab) -> str:
     """The key of the snapshot that a lab starts from."""
     wanted = json.dumps([asdict(lab), VERSION], sort_keys=True, default=str)
-    number = lab_free_index(Engine().all_networks(), environment.name)
-    return snapshots.key_of(environment.name, number, wanted)
+    return snapshots.key_of(environment.name, snapshots.index_of(environment.name), wanted)
 
 
 @pytest.fixture(scope="module")

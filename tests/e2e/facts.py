@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.e2e.fleet import Environment
-from tests.lab.engine import in_parallel
+from tests.lab.containers import in_parallel
 
 SCRIPT = r"""
 set -eu

@@ -25,7 +25,7 @@ import docker
 import yaml
 from flotilla.vault import Vault, open_vault
 
-from tests.lab.engine import Engine
+from tests.lab.roles.lab.module_utils.lab_containers import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = Path("inventories/staging")
@@ -124,7 +124,7 @@ class Lab:
     p95_ms: the environment's target for the monitor window. Far from the inventory's by default: where two labs and
         their load share two cores, how long an answer takes says more about them than about a release.
     hub_images: more of them that the lab's mirror serves.
-    name: of what files that want the same share: one worker runs them, and each begins with the same snapshot.
+    name: of what files that want the same share: they take turns, and each begins with the same snapshot.
         Empty: the file has a lab of its own, and provisions it.
     """
 
@@ -471,7 +471,7 @@ def lab_up(environment: Environment, lab: Lab) -> None:
 
 def lab_down(environment: Environment) -> None:
     """Remove everything that the lab made."""
-    Engine().down(environment.name)
+    Engine(environment.name).remove_all()
     shutil.rmtree(environment.directory, ignore_errors=True)
 
 

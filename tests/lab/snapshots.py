@@ -24,9 +24,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import docker
 from flotilla.stamp import digest_of_files
 
-from tests.lab.engine import HOST_LABEL, SNAPSHOT_LABEL, STOP_SECONDS, Engine, in_parallel
+from tests.lab.containers import HOST_LABEL, SNAPSHOT_LABEL, STOP_SECONDS, LabContainers, in_parallel
+from tests.lab.roles.lab.module_utils.lab_containers import Engine, choose_index
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(
@@ -55,8 +57,8 @@ KEPT = 6
 class Snapshot:
     """A snapshot in the cache; see `find`.
 
-    key: of all that went into it.  described: containers with what the engine knows of them, networks, the facts that
-    were handed over when it was taken, and where the lab's directory was.
+    key: of all that went into it.  described: the lab's name and index, its containers with what the engine knows of
+    them, the facts that were handed over when it was taken, and where the lab's directory was.
     """
 
     key: str
@@ -72,9 +74,14 @@ class Snapshot:
         return SNAPSHOTS / self.key
 
 
+def index_of(name: str) -> int:
+    """The third octet of the networks that a lab has, or would be given."""
+    return choose_index(docker.from_env().api.networks(), name)
+
+
 @lru_cache
 def key_of(name: str, index: int, wanted: str, root: Path = ROOT) -> str:
-    """Digest of the project's files, the Python that runs Ansible, and the lab: its name, number and what it wants."""
+    """Digest of the project's files, the Python that runs Ansible, and the lab: its name, index and what it wants."""
     files = digest_of_files(root, tuple(path for path in INPUTS if (root / path).exists()))
     return hashlib.sha256("\0".join((files, sys.version, name, str(index), wanted)).encode()).hexdigest()[:16]
 
@@ -96,9 +103,9 @@ def find(key: str) -> Snapshot | None:
         return None
     if time.time() - described["taken"] > OLDEST_SECONDS:
         return None
-    engine = Engine()
-    images = {tag for image in engine.client.images.list() for tag in image.tags}
-    volumes = {volume.name for volume in engine.client.volumes.list(filters={"label": f"{SNAPSHOT_LABEL}={key}"})}
+    client = docker.from_env()
+    images = {tag for image in client.images.list() for tag in image.tags}
+    volumes = {volume.name for volume in client.volumes.list(filters={"label": f"{SNAPSHOT_LABEL}={key}"})}
     wanted = [one["image"] for one in described["containers"]]
     kept = [one["volume"] for one in described["containers"]]
     return Snapshot(key, described) if set(wanted) <= images and set(kept) <= volumes else None
@@ -109,10 +116,10 @@ def take(key: str, name: str, directory: Path, facts: Any = None) -> None:
 
     directory: the lab's, below `.lab`.  facts: anything that JSON holds, to be handed back by `Snapshot.facts`.
     """
-    engine = Engine()
-    lab = engine.lab(name)
-    running = {one.name: engine.running(one) for one in lab if HOST_LABEL in one.labels}
-    in_parallel(lambda one: one.stop(timeout=STOP_SECONDS), lab)
+    lab = LabContainers(name)
+    containers = lab.all()
+    running = {one.name: lab.running(one) for one in containers if HOST_LABEL in one.labels}
+    in_parallel(lambda one: one.stop(timeout=STOP_SECONDS), containers)
     with locked(fcntl.LOCK_EX):
         prune()
         remove(key)
@@ -120,8 +127,8 @@ def take(key: str, name: str, directory: Path, facts: Any = None) -> None:
             "taken": time.time(),
             "name": name,
             "directory": str(directory),
-            "containers": in_parallel(lambda one: engine.keep(one, key, running.get(one.name, [])), lab),
-            "networks": engine.networks(name),
+            "containers": in_parallel(lambda one: lab.keep(one, key, running.get(one.name, [])), containers),
+            "index": index_of(name),
             "facts": facts,
         }
         place = SNAPSHOTS / f"{key}.new"
@@ -138,40 +145,39 @@ def restore(snapshot: Snapshot, directory: Path) -> None:
     Raises:
         LabError: its networks belong to somebody else, or a host did not come back.
     """
-    engine, described = Engine(), snapshot.described
+    described = snapshot.described
     name, before = str(described["name"]), str(described["directory"])
+    engine, lab = Engine(name), LabContainers(name)
     with locked(fcntl.LOCK_SH):
-        engine.clear(name)
-        for network in described["networks"]:
-            engine.make_network(name, network)
+        engine.remove_all()
+        engine.make_networks(str(described["index"]))
         kept = described["containers"]
-        made = in_parallel(lambda one: engine.make(name, one, (before, str(directory))), kept)
+        made = in_parallel(lambda one: lab.make(one, (before, str(directory))), kept)
         changed = {before: str(directory)}
         changed |= {one["id"][:12]: str(container.id)[:12] for one, container in zip(kept, made, strict=True)}
         unpack(snapshot.directory / "lab.tar", directory, changed)
     # The registry first: hosts may want something of it when they come up.
     for container in sorted(made, key=lambda one: HOST_LABEL in one.labels):
         container.start()
-    write_ports(directory, {str(one.name).removeprefix(f"{name}-"): engine.ports(one) for one in made})
-    in_parallel(lambda pair: engine.wait_for(pair[0], pair[1]["running"]), zip(made, kept, strict=True))
+    write_ports(directory, {str(one.name).removeprefix(f"{name}-"): lab.ports(one) for one in made})
+    in_parallel(lambda pair: lab.wait_for(pair[0], pair[1]["running"]), zip(made, kept, strict=True))
 
 
 def remove(key: str) -> None:
     """Remove a snapshot, or what there is of it."""
-    engine = Engine()
+    client = docker.from_env()
     label = {"label": f"{SNAPSHOT_LABEL}={key}"}
     shutil.rmtree(SNAPSHOTS / key, ignore_errors=True)
-    for image in engine.client.images.list(filters=label):
+    for image in client.images.list(filters=label):
         for tag in image.tags:
-            engine.client.images.remove(tag, force=True)
-    for volume in engine.client.volumes.list(filters=label):
+            client.images.remove(tag, force=True)
+    for volume in client.volumes.list(filters=label):
         volume.remove(force=True)
 
 
 def prune(kept: int = KEPT - 1) -> None:
     """Remove snapshots that are too old or broken, and all but the latest ones."""
-    engine = Engine()
-    labelled = engine.client.volumes.list(filters={"label": SNAPSHOT_LABEL})
+    labelled = docker.from_env().volumes.list(filters={"label": SNAPSHOT_LABEL})
     keys = {str((volume.attrs["Labels"] or {})[SNAPSHOT_LABEL]) for volume in labelled}
     keys |= {path.name for path in SNAPSHOTS.glob("*")}
     whole = [snapshot for snapshot in map(find, sorted(keys)) if snapshot]

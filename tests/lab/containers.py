@@ -1,4 +1,4 @@
-"""The machine's engine, as far as labs and their snapshots are concerned."""
+"""What the containers of a lab are made of, kept in images and volumes of the engine, and made again from these."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import docker
-from docker.errors import APIError
 from docker.models.containers import Container
+
+from tests.lab.roles.lab.module_utils.lab_containers import LabError
 
 LAB_LABEL, HOST_LABEL, SNAPSHOT_LABEL = "flotilla.lab", "flotilla.lab.host", "flotilla.snapshot"
 STOP_SECONDS = 60
@@ -47,10 +48,6 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-class LabError(Exception):
-    """A lab cannot be what it was."""
-
-
 def in_parallel(call: Callable[[Given], Made], given: Iterable[Given]) -> list[Made]:
     """What a call makes of each, all at once."""
     items = list(given)
@@ -64,58 +61,17 @@ def said(container: Container, *command: str) -> list[str]:
     return [str(word) for word in output.decode().split()]
 
 
-class Engine:
-    """The machine's engine, as far as labs and their snapshots are concerned."""
+class LabContainers:
+    """The containers of a lab, and what they are made of."""
 
-    def __init__(self) -> None:
+    def __init__(self, lab: str) -> None:
+        self.lab = lab
         self.client = docker.from_env(timeout=600)
 
-    def lab(self, name: str) -> list[Container]:
-        """All containers of a lab, running or not."""
-        found: list[Container] = self.client.containers.list(all=True, filters={"label": f"{LAB_LABEL}={name}"})
+    def all(self) -> list[Container]:
+        """Registry and hosts, running or not."""
+        found: list[Container] = self.client.containers.list(all=True, filters={"label": f"{LAB_LABEL}={self.lab}"})
         return sorted(found, key=lambda one: str(one.name))
-
-    def clear(self, name: str) -> None:
-        """Remove a lab's containers and volumes; its networks stay."""
-        in_parallel(lambda one: one.remove(v=True, force=True), self.lab(name))
-        for volume in self.client.volumes.list(filters={"label": f"{LAB_LABEL}={name}"}):
-            volume.remove(force=True)
-
-    def down(self, name: str) -> None:
-        """Remove all of a lab that the engine has."""
-        self.clear(name)
-        for network in self.client.networks.list(filters={"label": f"{LAB_LABEL}={name}"}):
-            network.remove()
-
-    def all_networks(self) -> list[dict[str, Any]]:
-        """All networks of the engine, as it describes them."""
-        found: list[dict[str, Any]] = self.client.api.networks()
-        return found
-
-    def networks(self, name: str) -> list[dict[str, Any]]:
-        """What a lab's networks are made of."""
-        found = self.client.networks.list(filters={"label": f"{LAB_LABEL}={name}"})
-        return [
-            {"name": one.name, "ipam": one.attrs["IPAM"]["Config"], "internal": one.attrs["Internal"]} for one in found
-        ]
-
-    def make_network(self, lab: str, network: Mapping[str, Any]) -> None:
-        """Have a network, with the addresses that it had."""
-        for found in self.client.networks.list(names=[f"^{network['name']}$"]):
-            if found.attrs["IPAM"]["Config"] == network["ipam"] and (found.attrs["Labels"] or {}).get(LAB_LABEL) == lab:
-                return
-            found.remove()
-        pools = [docker.types.IPAMPool(subnet=pool["Subnet"], gateway=pool.get("Gateway")) for pool in network["ipam"]]
-        try:
-            self.client.networks.create(
-                network["name"],
-                driver="bridge",
-                internal=network["internal"],
-                ipam=docker.types.IPAMConfig(pool_configs=pools),
-                labels={LAB_LABEL: lab},
-            )
-        except APIError as error:
-            raise LabError(f"the network {network['name']} could not be made as it was: {error}") from error
 
     def keep(self, container: Container, key: str, running: list[str]) -> dict[str, Any]:
         """Keep what a container that is stopped consists of; return what `make` needs.
@@ -137,8 +93,9 @@ class Engine:
             "id": known["Id"],
             "name": container.name,
             "image": image,
-            "helper": known["Image"],
             "volume": volume,
+            # The volume of a host has no name of its own.
+            "data": f"{container.name}-data" if host else data["Name"],
             "mounted": data["Destination"],
             "config": known["Config"],
             "host_config": known["HostConfig"],
@@ -149,13 +106,13 @@ class Engine:
             "running": running,
         }
 
-    def make(self, lab: str, kept: Mapping[str, Any], moved: tuple[str, str]) -> Container:
+    def make(self, kept: Mapping[str, Any], moved: tuple[str, str]) -> Container:
         """Make a container as it was, with its data; it is not started.
 
         moved: where the lab's directory was, and where it is.
         """
-        volume = f"{kept['name']}-data"
-        self.client.volumes.create(volume, labels={LAB_LABEL: lab})
+        volume = kept["data"]
+        self.client.volumes.create(volume, labels={LAB_LABEL: self.lab})
         self.copy(kept["volume"], volume, kept["image"])
         host_config = dict(kept["host_config"])
         binds = [bind for bind in host_config["Binds"] if bind.split(":")[1] != kept["mounted"]]
