@@ -10,25 +10,21 @@ FLOTILLA_LAB=<name> uses a lab that is up, with its secrets made, and leaves it 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.facts import facts
 from tests.e2e.fleet import INVENTORY, Environment, Lab, lab_down, lab_up, write_lab_overlay
+from tests.e2e.serving import VERSION, lab_that_serves, snapshot_key
 from tests.lab import snapshots
-from tests.run.times import span
 
 HERE = Path(__file__).parent
 # Of one test with its fixtures: the first one of a file makes the lab, maybe with all its images.
 SECONDS = 1800
-VERSION = "1.0.0"
-AWAKE_SECONDS = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -95,31 +91,6 @@ def laboratory(
     finally:
         if not running and not os.environ.get("FLOTILLA_KEEP"):
             lab_down(environment)
-
-
-def lab_that_serves(environment: Environment, lab: Lab) -> None:
-    """Provision the lab and deploy to it, or restore the snapshot of one that was; one of a name gets one now."""
-    if not lab.name:
-        lab_up(environment, lab)
-        environment.deploy(VERSION).succeeded()
-        return
-    key = snapshot_key(environment, lab)
-    if not snapshots.find(key):
-        lab_up(environment, lab)
-        environment.deploy(VERSION).succeeded()
-        with span("snapshots taken"):
-            snapshots.take(key, environment.name, environment.directory, facts(environment))
-    snapshot = snapshots.find(key)
-    assert snapshot is not None, f"the snapshot {key} is not there"
-    with span("snapshots restored"):
-        snapshots.restore(snapshot, environment.directory)
-        environment.live_within(AWAKE_SECONDS)
-
-
-def snapshot_key(environment: Environment, lab: Lab) -> str:
-    """The key of the snapshot that a lab starts from."""
-    wanted = json.dumps([asdict(lab), VERSION], sort_keys=True, default=str)
-    return snapshots.key_of(environment.name, snapshots.index_of(environment.name), wanted)
 
 
 @pytest.fixture(scope="module")

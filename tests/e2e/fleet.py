@@ -180,16 +180,18 @@ def write_lab_overlay(directory: Path, lab: Lab) -> tuple[Path, ...]:
     return (overlay, *groups)
 
 
-# What most files begin with: the sample app on one host, and on two behind a balancer.
+# What most files begin with: the sample app on one host, and on two behind a balancer. Hosts that begin bare are
+# provisioned elsewhere; these get their packages with the image.
 STAGING_LAB = Lab(
     name="staging",
     overlay={
+        "lab_packages": True,
         "apps": [
             app_entry(
                 deadlines={"drain_seconds": 10},
                 routes=[{**route, "websocket": route["service"] == "api"} for route in app_entry()["routes"]],
             )
-        ]
+        ],
     },
 )
 FLEET_LAB = Lab(
@@ -197,6 +199,7 @@ FLEET_LAB = Lab(
     versions=("1.0.0", "1.1.0", "1.2.0"),
     inventory=PRODUCTION,
     overlay={
+        "lab_packages": True,
         "apps": [app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "3s"}, deadlines={"drain_seconds": 10})],
         # The first app host plays the one that reads metrics. It has the last octet of the inventory in the lab, too.
         "firewall_metrics_sources": ["{{ private_address | regex_replace('[0-9]+$', '11') }}"],

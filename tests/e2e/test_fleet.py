@@ -22,6 +22,7 @@ from typing import Any
 import docker
 import pytest
 
+from tests.e2e.facts import facts
 from tests.e2e.fleet import (
     APP,
     FLEET_LAB,
@@ -120,6 +121,11 @@ def under_load(fleet: Environment) -> Iterator[None]:
         for result in (first.stop(), second.stop()):
             assert result.requests > 100
             assert not result.failures, result.summary(shown=20)
+
+
+def test_the_fleet_is_as_it_was_provisioned(served: Environment, provisioned_facts: dict[str, list[str]]) -> None:
+    assert set(HOSTS) < set(provisioned_facts)
+    assert facts(served) == provisioned_facts
 
 
 # -- the usual -------------------------------------------------------------------------------------------

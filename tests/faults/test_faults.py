@@ -22,10 +22,9 @@ from typing import Any
 import docker
 import pytest
 
-from tests.e2e.fleet import APP, Environment, Lab, Run, ansible_process, app_entry
+from tests.e2e.fleet import APP, FLEET_LAB, PRODUCTION, Environment, Run, ansible_process, app_entry
 from tests.e2e.load import BackgroundLoad, Failure, Kind, Mode, Plan, Reason, Result, Stream, Target
 
-PRODUCTION = Path("inventories/production")
 BALANCER, DATABASE = "production-lb-1", "production-db-1"
 HOSTS = CANARY, OTHER = "production-app-1", "production-app-2"
 MONITOR_SECONDS = 3
@@ -53,7 +52,7 @@ def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[
     )
 
 
-LAB = Lab(versions=("1.0.0", "1.1.0", "1.2.0"), inventory=PRODUCTION, overlay={"apps": [entry()]}, p95_ms=500)
+LAB = FLEET_LAB
 
 
 @dataclass
@@ -84,10 +83,11 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def fleet(production: Environment) -> Environment:
-    for version in ("1.0.0", "1.1.0"):
-        production.deploy(version).succeeded()
-    return production
+def fleet(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Version 1.1.0 serves, and 1.0.0 before it."""
+    fleet = served.over(tmp_path_factory.mktemp("fleet"), {"apps": [entry()], "environment_p95_ms": 500})
+    fleet.deploy("1.1.0").succeeded()
+    return fleet
 
 
 @pytest.fixture
