@@ -91,8 +91,8 @@ e2e: venv ## end-to-end tests, each file in a lab of its own
 	$(RUN) e2e
 
 .PHONY: thorough
-thorough: venv ## the tests that `make test` has no time for, and many examples
-	$(RUN) thorough
+thorough: venv ## the tests that `make test` has no time for, and many examples; COLLECT=1 lists them
+	$(RUN) thorough $(if $(COLLECT),--collect)
 
 # The time that it gives itself begins before the virtual environment, which the runner needs.
 .PHONY: test
@@ -101,18 +101,27 @@ test: ## everything that continuous integration runs; PATHS="roles/redis …": w
 	    $(RUN) test --since "$$began" --minutes $(MINUTES) --paths "$(PATHS)"
 
 .PHONY: soak
-soak: venv ## under load: 20 releases of one host, 10 with 5 rollbacks of two, 3 of eight
-	FLOTILLA_DEPLOYS=20 pytest tests/e2e/test_rolling_releases.py --timeout 3600 -s
+soak: soak-staging soak-balancer soak-eight ## under load: 20 releases of one host, 10 with 5 rollbacks of two, 3 of eight
+
+.PHONY: soak-staging
+soak-staging: venv
+	FLOTILLA_DEPLOYS=$(or $(DEPLOYS),20) pytest tests/e2e/test_rolling_releases.py --timeout 3600 -s
+
+.PHONY: soak-balancer
+soak-balancer: venv
 	FLOTILLA_DEPLOYS=10 FLOTILLA_ROLLBACKS=5 pytest tests/e2e/test_balancer.py -k releases --timeout 3600 -s
+
+.PHONY: soak-eight
+soak-eight: venv
 	pytest tests/soak --timeout 3600 -s
 
 .PHONY: faults
-faults: venv ## every fault at every phase, on a fleet under load (takes hours)
-	pytest tests/faults --timeout 3600 -s
+faults: venv ## every fault at every phase, on a fleet under load (takes hours); FAULTS="-k …": some
+	pytest tests/faults --timeout 3600 -s $(FAULTS)
 
 .PHONY: bench
-bench: venv ## the measured figures, one a line
-	python -m tests.benchmarks
+bench: venv ## the measured figures, one a line; BENCH="--runs 1 …": its options
+	python -m tests.benchmarks $(BENCH)
 
 .PHONY: clean
 clean: lab-down ## lab-down, and the images, the caches and the build's leftovers

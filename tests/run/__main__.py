@@ -87,8 +87,9 @@ def _signals_stop_it() -> Iterator[Callable[[], None]]:
         raise StoppedError(f"it was told to end ({signal.Signals(number).name})")
 
     def ignore() -> None:
+        # Not SIG_IGN: what is started from now on, to take labs down, would inherit that.
         for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: None)
 
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
@@ -112,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     roles.add_argument("roles", nargs="*")
     roles.add_argument("--scenario-name", default="", help="the scenarios of this name (default: all)")
     roles.add_argument("--all", action="store_true", help="all scenarios, as without it")
+    for command in commands.choices.values():
+        command.add_argument("--collect", action="store_true", help="run nothing: say what would be run, one a line")
     table = commands.add_parser("table", help="the table of a run's records")
     table.add_argument("directory", type=Path)
     given = parser.parse_args(arguments)
@@ -123,6 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PathError as error:
         print(error, file=sys.stderr)
         return 2
+    if given.collect:
+        print(*stages.names(todo), sep="\n")
+        return 0
     options = {"minutes": given.minutes, "since": given.since} if given.command == "test" else {}
     return 0 if carry_out(given.command, todo, **options) else 1
 

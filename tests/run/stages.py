@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from tests.run.jobs import ROOT, Job, Stage
@@ -75,8 +76,8 @@ def molecule(roles: Collection[str] = (), scenario: str = "default") -> Stage:
 def lab_of(path: Path) -> str:
     """The lab of a file of tests: `LAB = FLEET_LAB` is one that several files have in turn, others are the file's."""
     shared = re.search(r"^LAB = (\w+)_LAB$", path.read_text(), re.MULTILINE)
-    name = shared[1].lower() if shared else path.stem.removeprefix("test_")
-    return f"{path.parent.name}-{name.replace('_', '-')}"
+    own = f"{path.parent.name}-{path.stem.removeprefix('test_')}"
+    return f"e2e-{shared[1].lower()}" if shared else own.replace("_", "-")
 
 
 def _files(stage: str, files: Iterable[Path], marked: str = "not thorough", seconds: int = 1800) -> Stage:
@@ -104,6 +105,17 @@ def _scenario(role: str, name: str) -> Job:
         lab=f"molecule-{role}-{name}",
         timed=True,
     )
+
+
+def names(stages: Iterable[Stage]) -> Iterator[str]:
+    """What there is to run, as long as nothing runs: each test of each pytest, and the other commands' names."""
+    for job in (job for stage in stages for job in stage.jobs):
+        if job.pytest:
+            command = (*job.command, "-n", "0", "--collect-only", "-q")
+            listed = subprocess.run(command, cwd=job.directory, stdout=subprocess.PIPE, text=True, check=False)
+            yield from (line for line in listed.stdout.splitlines() if "::" in line)
+        else:
+            yield job.name
 
 
 def _place(name: str, order: tuple[str, ...]) -> int:

@@ -61,10 +61,9 @@ def pieces(records: Sequence[Record]) -> Iterator[Piece]:
             yield Piece(name, seconds, cpu)
         elif name.startswith("molecule "):
             yield Piece(VERIFY, seconds - _covered(inside), cpu)
-        elif tests := _seconds_of_tests(records, name):
-            parts = inside + [span for span in spans if span["job"] == name]
-            own = [took - _covered([part for part in parts if part["test"] == test]) for test, took in tests.items()]
-            yield Piece(OWN, sum(own), cpu)
+        elif tested := sum(line["seconds"] for line in records if line["kind"] == "phase" and line["job"] == name):
+            # Its tests run one after the other.
+            yield Piece(OWN, tested - _covered(inside + [span for span in spans if span["job"] == name]), cpu)
         for run in inside:
             yield from _pieces_of_run(run)
 
@@ -136,17 +135,8 @@ def _provisioning() -> frozenset[str]:
     return frozenset(re.findall(r"^- name: (.+)$", (ROOT / "playbooks/provision.yml").read_text(), re.MULTILINE))
 
 
-def _seconds_of_tests(records: Iterable[Record], job: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for line in records:
-        if line["kind"] == "phase" and line["job"] == job:
-            found[line["test"]] = found.get(line["test"], 0.0) + line["seconds"]
-    return found
-
-
 def _within(run: Record, span: Record) -> bool:
-    same = run["job"] == span["job"] and run["test"] == span["test"]
-    return same and bool(span["start"] <= run["start"] <= span["end"])
+    return bool(run["job"] == span["job"] and span["start"] <= run["start"] <= span["end"])
 
 
 def _covered(parts: Iterable[Record]) -> float:

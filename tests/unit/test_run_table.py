@@ -114,6 +114,11 @@ def test_what_the_unit_tests_do_is_theirs() -> None:
     assert seconds(job("units", timed=False), run("units", ("A play", "", "A task", 5))) == {"units": 100}
 
 
+def test_what_a_test_makes_another_pytest_do_is_not_its_own_time() -> None:
+    nested = run("e2e", ("Deploy the apps", "app", "app : Prepare", 8), test="tests/faults/test_faults.py::test_x")
+    assert seconds(job("e2e"), nested, phase(20)) == {DEPLOYS: 8, START: 2, OWN: 10}
+
+
 def test_what_runs_at_once_in_a_test_is_not_its_own_time_twice() -> None:
     task = ("Deploy the apps", "app", "app : Prepare", 8)
     both = [run("e2e", task, start=start, test=TEST) for start in (0, 5)]
