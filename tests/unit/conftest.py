@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-# A test that needs fewer examples than the others takes a part of the profile's. `make thorough` asks for the other profile
-# (--hypothesis-profile=thorough).
+# `make thorough` asks for the second (--hypothesis-profile=thorough). A test whose examples are dear takes a part.
 settings.register_profile("check", deadline=None, max_examples=50)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("check")

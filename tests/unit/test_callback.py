@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.controller import Done, run
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).parent / "callback_data"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -27,17 +29,11 @@ def command(program: str, *arguments: str) -> list[str]:
     return [str(Path(sys.executable).with_name(program)), "-i", str(DATA / "hosts.yml"), *arguments]
 
 
-def piped(directory: Path, name: str, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+def piped(directory: Path, name: str, *arguments: str, **changes: str) -> Done:
     """A playbook whose output goes into a pipe."""
-    extra = ("-e", f"directory={directory}", *arguments)
-    return subprocess.run(
-        command("ansible-playbook", str(DATA / name), *extra),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(**changes),
-        cwd=DATA,
-    )
+    hosts = ("-i", str(DATA / "hosts.yml"))
+    command = ["ansible-playbook", *hosts, str(DATA / name), "-e", f"directory={directory}", *arguments]
+    return run(command, environment(**changes), DATA)
 
 
 def at_a_terminal(directory: Path, name: str, *arguments: str, **changes: str) -> str:
@@ -190,13 +186,13 @@ def test_the_default_output_is_one_switch_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}])
 def test_adhoc_commands_go_on_working(settings: dict[str, str]) -> None:
-    run = subprocess.run(
+    ping = subprocess.run(
         command("ansible", "app-1", "-m", "ansible.builtin.ping"),
         capture_output=True,
         text=True,
         check=False,
         env=environment(**settings),
     )
-    assert run.returncode == 0, run.stderr
-    assert "pong" in run.stdout
-    assert "app-1" in run.stdout
+    assert ping.returncode == 0, ping.stderr
+    assert "pong" in ping.stdout
+    assert "app-1" in ping.stdout

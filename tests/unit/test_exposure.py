@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,8 @@ from flotilla.packet_filter import declared_rules
 from flotilla.roles import options
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.unit.controller import ansible
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = options(ROOT / "roles")["firewall"]
@@ -183,22 +182,8 @@ def stamps(directory: Path, apps: int = 2, **variables: Any) -> dict[str, str]:
     every = {"environment_name": "test", "environment_stamp_key": "key", "apps": [], **variables}
     (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": every, "children": inventory}}))
     (directory / "play.yml").write_text(PLAY)
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            str(directory / "play.yml"),
-            *("-i", str(directory / "hosts.yml")),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ
-        | {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
-        },
-    )
+    command = ("ansible-playbook", str(directory / "play.yml"), "-i", str(directory / "hosts.yml"))
+    done = ansible(*command, ANSIBLE_STDOUT_CALLBACK="default")
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.findall(r'"msg": "(\S+) (stamp|allow)=(\S+)"', done.stdout)
     return {f"{host} {what}": value for host, what, value in found}

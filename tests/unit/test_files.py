@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flotilla.files import content_differs, difference, missing_parents, wanted
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.controller import module
 
 
 def entry(path: Path | str, content: str = "text\n", **more: Any) -> dict[str, Any]:
@@ -81,18 +79,7 @@ class Run:
     """The module itself, by Ansible's ad-hoc command on this machine."""
 
     def __init__(self, arguments: dict[str, Any], *flags: str) -> None:
-        self.process = subprocess.run(
-            [
-                Path(sys.executable).with_name("ansible"),
-                *("localhost", "-i", "localhost,", "-c", "local", "-m", "flotilla_files", "-a", json.dumps(arguments)),
-                *("-e", f"ansible_python_interpreter={sys.executable}", *flags),
-            ],
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        self.process = module("flotilla_files", arguments, *flags)
         self.output = self.process.stdout + self.process.stderr
 
 

@@ -305,7 +305,7 @@ class Fleet(RuleBasedStateMachine):
 
 TestFleet = Fleet.TestCase
 TestFleet.settings = settings(
-    max_examples=settings.default.max_examples // 2,
+    max_examples=settings().max_examples // 2,
     stateful_step_count=8,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,8 @@ import pytest
 import yaml
 from flotilla import hooks
 from flotilla.apps import check_apps, with_defaults
+
+from tests.unit.controller import ansible
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTES: dict[str, Any] = {
@@ -151,16 +150,8 @@ def play(directory: Path, hook: str, *entries: dict[str, Any]) -> tuple[list[dic
     book = [{"name": "Hooks", "hosts": "app-1,app-2", "gather_facts": False, "vars": variables, "tasks": tasks}]
     (directory / "playbooks").mkdir()
     (directory / "playbooks/play.yml").write_text(yaml.safe_dump(book))
-    done = subprocess.run(
-        [
-            *(str(Path(sys.executable).with_name("ansible-playbook")), str(directory / "playbooks/play.yml")),
-            *("-i", str(Path(__file__).parent / "callback_data/hosts.yml")),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "INHERITED": "yes"},
-    )
+    hosts = Path(__file__).parent / "callback_data/hosts.yml"
+    done = ansible("ansible-playbook", str(directory / "playbooks/play.yml"), "-i", str(hosts), INHERITED="yes")
     assert done.returncode == 0, done.stdout + done.stderr
     files = sorted(directory.glob("app-*"))
     return [yaml.safe_load(file.read_text()) for file in files], done.stdout + done.stderr

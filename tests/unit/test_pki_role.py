@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from flotilla.vault import locate, open_vault
 
 from tests.unit import pki_data as data
+from tests.unit.controller import Done, ansible
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAY = """
@@ -27,16 +27,8 @@ PLAY = """
 NOW = datetime.now(UTC)
 
 
-def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), *arguments]
-    settings = {
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_STDOUT_CALLBACK": "default",
-    }
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | settings, timeout=240
-    )
+def playbook(*arguments: str) -> Done:
+    return ansible("ansible-playbook", *arguments, ANSIBLE_STDOUT_CALLBACK="default")
 
 
 @pytest.fixture
@@ -56,7 +48,7 @@ def inventory(tmp_path: Path) -> Path:
     return directory
 
 
-def issue(inventory: Path, variables: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+def issue(inventory: Path, variables: dict[str, Any], *arguments: str) -> Done:
     play = inventory.parents[2] / "play.yml"
     declared = {"name": "web", "directory": str(play.parent / "certs"), "dns_names": ["web.internal"]}
     values = {"pki_certificates": [declared | {"owner": str(os.getuid()), "group": str(os.getgid())}]} | variables

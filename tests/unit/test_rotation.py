@@ -9,7 +9,7 @@ from typing import Any
 from flotilla.vault import LOGIN, new_value, open_vault
 
 from plugins.filter.flotilla_rotation import reissued, using
-from tests.unit.test_validate import ansible
+from tests.unit.controller import ansible
 from tests.unit.test_vault import make
 
 VALUES = {

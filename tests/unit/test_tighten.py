@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flotilla.tighten import account_changes, accounts, edited, homes, tightened
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.controller import module
+
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
@@ -93,28 +90,7 @@ class Run:
     """The module itself, by Ansible's ad-hoc command on this machine."""
 
     def __init__(self, arguments: dict[str, Any], *flags: str) -> None:
-        process = subprocess.run(
-            [
-                Path(sys.executable).with_name("ansible"),
-                *(
-                    "localhost",
-                    "-i",
-                    "localhost,",
-                    "-c",
-                    "local",
-                    "-m",
-                    "flotilla_tighten",
-                    "-a",
-                    json.dumps(arguments),
-                ),
-                *("-e", f"ansible_python_interpreter={sys.executable}", *flags),
-            ],
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        process = module("flotilla_tighten", arguments, *flags)
         self.output = process.stdout + process.stderr
         assert process.returncode == 0, self.output
 

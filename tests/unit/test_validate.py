@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def ansible(program: str, *arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name(program)), *arguments]
-    settings = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=os.environ | settings)
-
+from tests.unit.controller import Done, ansible
+from tests.unit.sharing import once
 
 PLAY = """
 - name: Validate
@@ -37,20 +29,42 @@ vault_registry_password: given
 """
 
 
-@pytest.fixture
-def overlay(tmp_path: Path) -> Path:
-    """An inventory of the lab's kind over staging: its secrets are its own, and nothing is written elsewhere."""
-    directory = tmp_path / "staging"
+def make_overlay(base: Path) -> Path:
+    directory = base / "staging"
     (directory / "group_vars/all").mkdir(parents=True)
     (directory / "hosts.yml").write_text("all: {hosts: {staging-1: {ansible_host: 127.0.0.1}}}\n")
     (directory / "group_vars/all/overlay.yml").write_text(OVERLAY)
     (directory / ".vault-password").write_text("password of the test\n")
     (directory / ".vault-password").chmod(0o600)
-    (tmp_path / "play.yml").write_text(PLAY)
+    (base / "play.yml").write_text(PLAY)
     return directory
 
 
-def play(name: str | Path, overlay: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def overlay(tmp_path: Path) -> Path:
+    """An inventory of the lab's kind over staging: its secrets are its own, and nothing is written elsewhere."""
+    return make_overlay(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vault with all secrets, made by the playbook."""
+
+    def make(base: Path) -> None:
+        run = play("playbooks/secrets.yml", make_overlay(base))
+        assert run.returncode == 0, run.stdout + run.stderr
+
+    return once(tmp_path_factory, "secrets of staging", make) / "staging/vault.yml"
+
+
+@pytest.fixture
+def complete(overlay: Path, made: Path) -> Path:
+    """The same inventory with all its secrets."""
+    shutil.copy(made, overlay / "vault.yml")
+    return overlay
+
+
+def play(name: str | Path, overlay: Path, *arguments: str) -> Done:
     return ansible("ansible-playbook", str(name), "-i", "inventories/staging", "-i", str(overlay), *arguments)
 
 
@@ -89,10 +103,8 @@ def test_from_no_secrets_to_a_valid_inventory(overlay: Path) -> None:
     assert "does not open it. Next: put the right one there" in wrong.stdout + wrong.stderr
 
 
-def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) -> None:
-    (overlay / "vault.yml").unlink(missing_ok=True)
-    assert play("playbooks/secrets.yml", overlay).returncode == 0
-    (overlay / "group_vars/all/wrong.yml").write_text(
+def test_every_wrong_input_is_told_in_one_run_with_file_and_line(complete: Path) -> None:
+    (complete / "group_vars/all/wrong.yml").write_text(
         "postgres_memroy_mb: 1\nbase_swap_mb: lots\nredis_version: 99\ndocker_source: somewhere\n"
         "pki_authorities: []\n"
         "apps:\n  - name: notes\n    source: compose/app\n    environment: {COMPOSE_FILE: x}\n    routes:\n"
@@ -100,18 +112,18 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
         "firewall_public_sources: [cloudflaer]\n"
         "redis_password: '{{ vault_short }}'\nvault_short: sta\n"
     )
-    run = play(overlay.parent / "play.yml", overlay, "-e", "vesion=1", "-e", "version=latest")
+    run = play(complete.parent / "play.yml", complete, "-e", "vesion=1", "-e", "version=latest")
     text = run.stdout + run.stderr
     assert run.returncode != 0
     for expected in (
-        f"{overlay}/group_vars/all/wrong.yml:1: postgres_memroy_mb: is not a variable of the role `postgres`",
-        f"{overlay}/group_vars/all/wrong.yml:2: base_swap_mb: is not what it should be",
-        f"{overlay}/group_vars/all/wrong.yml:4: docker_source: is not what it should be",
-        f"{overlay}/group_vars/all/wrong.yml:10: apps[notes].routes[1].path: / is the path of apps[notes].routes[0] ",
+        f"{complete}/group_vars/all/wrong.yml:1: postgres_memroy_mb: is not a variable of the role `postgres`",
+        f"{complete}/group_vars/all/wrong.yml:2: base_swap_mb: is not what it should be",
+        f"{complete}/group_vars/all/wrong.yml:4: docker_source: is not what it should be",
+        f"{complete}/group_vars/all/wrong.yml:10: apps[notes].routes[1].path: / is the path of apps[notes].routes[0] ",
         "apps[notes].environment.COMPOSE_FILE",
-        f"{overlay}/group_vars/all/wrong.yml:13: firewall_public_sources: there are no networks called 'cloudflaer'",
+        f"{complete}/group_vars/all/wrong.yml:13: firewall_public_sources: there are no networks called 'cloudflaer'",
         "pki_authorities: is missing: nobody signs for Postgres, Redis and edges behind a balancer. Next: add",
-        f"{overlay}/group_vars/all/wrong.yml:14: redis_password: the value of `vault_short` has fewer than 4 char",
+        f"{complete}/group_vars/all/wrong.yml:14: redis_password: the value of `vault_short` has fewer than 4 char",
         "`uii`",
         "command line: vesion: is not known (did you mean `version`?)",
         "command line: version: `latest` is forbidden",
@@ -119,17 +131,15 @@ def test_every_wrong_input_is_told_in_one_run_with_file_and_line(overlay: Path) 
         assert expected in text
 
 
-def test_more_connections_than_the_database_takes_are_refused(overlay: Path) -> None:
-    (overlay / "vault.yml").unlink(missing_ok=True)
-    assert play("playbooks/secrets.yml", overlay).returncode == 0
-    declared = overlay / "group_vars/all/wrong.yml"
+def test_more_connections_than_the_database_takes_are_refused(complete: Path) -> None:
+    declared = complete / "group_vars/all/wrong.yml"
     apps = (
         "apps:\n  - name: notes\n    source: compose/app\n    version: '1'\n    environment: {LOG_LEVEL: info}\n"
         "    secrets: {database_user: u, database_password: '{{ vault_notes_database_password }}'}\n"
         "    routes: [{path: /, service: ui, port: 8080}]\n    database_connections: {api: 20, wroker: 2}\n"
     )
     declared.write_text(apps)
-    run = play(overlay.parent / "play.yml", overlay)
+    run = play(complete.parent / "play.yml", complete)
     text = run.stdout + run.stderr
     assert f"{declared}:8: apps[notes].database_connections.wroker: the Compose file has no service `wroker`" in text
     assert (
@@ -139,19 +149,17 @@ def test_more_connections_than_the_database_takes_are_refused(overlay: Path) -> 
     assert "of the server's 56 (max_connections) 43 are left beside 3" in text
     for enough in ("postgres_settings: {max_connections: 57}", "postgres_pooler: true"):
         declared.write_text(f"{apps}{enough}\n")
-        run = play(overlay.parent / "play.yml", overlay)
+        run = play(complete.parent / "play.yml", complete)
         text = run.stdout + run.stderr
         assert "wroker" in text
         assert "while a release comes" not in text
 
 
-def test_a_secret_that_is_a_word_is_refused_with_the_command_that_replaces_it(overlay: Path) -> None:
-    (overlay / "vault.yml").unlink(missing_ok=True)
-    assert play("playbooks/secrets.yml", overlay).returncode == 0
-    values = overlay.parent / "values.yml"
+def test_a_secret_that_is_a_word_is_refused_with_the_command_that_replaces_it(complete: Path) -> None:
+    values = complete.parent / "values.yml"
     values.write_text("secrets_values: {vault_notes_database_password: staging.example}\n")
-    assert play("playbooks/secrets.yml", overlay, "-e", f"@{values}").returncode == 0
-    refused = play(overlay.parent / "play.yml", overlay)
+    assert play("playbooks/secrets.yml", complete, "-e", f"@{values}").returncode == 0
+    refused = play(complete.parent / "play.yml", complete)
     text = refused.stdout + refused.stderr
     assert refused.returncode != 0
     assert re.search(
@@ -159,8 +167,8 @@ def test_a_secret_that_is_a_word_is_refused_with_the_command_that_replaces_it(ov
     )
     assert "as vault_notes_database_password, then ansible-playbook playbooks/secrets.yml -i inventories/stag" in text
     values.write_text("secrets_values: {vault_notes_database_password: long and random}\n")
-    assert play("playbooks/secrets.yml", overlay, "-e", f"@{values}").returncode == 0
-    assert play(overlay.parent / "play.yml", overlay).returncode == 0
+    assert play("playbooks/secrets.yml", complete, "-e", f"@{values}").returncode == 0
+    assert play(complete.parent / "play.yml", complete).returncode == 0
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])
@@ -171,9 +179,8 @@ def test_the_inventories_that_ship_can_be_read(environment: str) -> None:
     assert "WARNING" not in run.stderr.replace("DEPRECATION WARNING", "")
 
 
-def test_a_rotation_looks_at_the_names_first(overlay: Path) -> None:
-    assert play("playbooks/secrets.yml", overlay).returncode == 0
-    run = play("playbooks/rotate.yml", overlay, "-e", "secrets=vault_redis_pasword,vault_pki_authorities")
+def test_a_rotation_looks_at_the_names_first(complete: Path) -> None:
+    run = play("playbooks/rotate.yml", complete, "-e", "secrets=vault_redis_pasword,vault_pki_authorities")
     text = run.stdout + run.stderr
     assert run.returncode != 0
     assert "vault_redis_pasword is not there, but vault_redis_password is. Next: correct -e secrets=" in text

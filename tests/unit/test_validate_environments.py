@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,9 @@ import pytest
 import yaml
 from flotilla import isolation, vault
 
+from tests.unit import controller
+from tests.unit.sharing import once
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ("staging", "production")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{:032d} operator of {}"
@@ -21,22 +21,17 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{:032d} operator of {}"
 
 def ansible(book: str, home: Path, *arguments: str) -> tuple[int, str]:
     """Run a playbook; its exit status and all that it printed."""
-    settings = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "HOME": str(home)}
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), book, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | settings,
-    )
+    done = controller.ansible("ansible-playbook", book, *arguments, HOME=str(home))
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both inventories with secrets of their own, and a home with a key for each."""
-    base = tmp_path_factory.mktemp("environments")
+    return once(tmp_path_factory, "environments", prepare)
+
+
+def prepare(base: Path) -> None:
     keys = {"staging": "id_ed25519", "production": "id_ed25519_production"}
     (base / ".ssh").mkdir()
     for number, (name, key) in enumerate(keys.items()):
@@ -50,7 +45,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         given.write_text(yaml.safe_dump({"secrets_values": {"vault_registry_password": f"registry token of {name}"}}))
         status, said = ansible("playbooks/secrets.yml", base, "-i", str(base / name), "-e", f"@{given}")
         assert status == 0, said
-    return base
 
 
 @pytest.fixture
