@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from configparser import ConfigParser
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,10 +20,19 @@ ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.1
 TERM_SECONDS = 10.0
 SECOND_TRIES = "second tries"
+
+
+def _enabled() -> str:
+    """The callbacks that the project's own configuration switches on."""
+    settings = ConfigParser()
+    settings.read(ROOT / "ansible.cfg")
+    return settings["defaults"]["callbacks_enabled"]
+
+
 # Ansible's plugins are named by their full paths: some tests run it from another checkout.
 CALLBACKS = {
     "ANSIBLE_CALLBACK_PLUGINS": f"{ROOT / 'plugins/callback'}:{ROOT / 'tests/run/callback'}",
-    "ANSIBLE_CALLBACKS_ENABLED": "flotilla_outcome,flotilla_times",
+    "ANSIBLE_CALLBACKS_ENABLED": f"{_enabled()},flotilla_times",
 }
 
 
