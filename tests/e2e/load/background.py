@@ -13,8 +13,8 @@ from .plan import Plan
 from .result import Result
 
 ROOT = Path(__file__).resolve().parents[3]
-START_SECONDS = 20.0
-MARGIN_SECONDS = 30.0
+START_SECONDS = 60.0
+MARGIN_SECONDS = 120.0
 
 
 class BackgroundLoad:
