@@ -10,7 +10,7 @@ from tests.lab.waiting import GENEROUS_SECONDS, eventually
 
 __all__ = ["GENEROUS_SECONDS", "eventually", "in_phase"]
 
-# Runs on a host. It says when the journal of an app is in a phase; before that it kills what works on the app, if asked.
+# Runs on a host. It says when the journal of an app is in a phase; when asked to, it kills what works on the app first.
 WATCHER = """
 import glob, json, os, signal, sys, time
 phase, victim, app, seconds = sys.argv[1:]

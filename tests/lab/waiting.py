@@ -14,7 +14,7 @@ PAUSE_SECONDS = 0.3
 
 
 def eventually(
-    condition: Callable[[], Found],
+    condition: Callable[[], Found | None],
     seconds: float = GENEROUS_SECONDS,
     why: str = "",
     pause: float = PAUSE_SECONDS,
