@@ -116,10 +116,10 @@ def test_in_place_and_back_again(backed_up: Environment) -> None:
     assert "notes.public.kept: 150 rows now, 100 then (-50)" in run.text
     assert "-e state=undone -e confirm=staging" in run.text
     assert backed_up.sql("SELECT count(*) FROM kept") == ["100"]
-    assert backed_up.live_within(30).version == "1.1.0"
+    assert backed_up.live_within(GENEROUS_SECONDS).version == "1.1.0"
     backed_up.playbook(RESTORE, "-e", "state=undone", *CONFIRM).succeeded()
     assert backed_up.sql("SELECT count(*) FROM kept") == ["150"]
-    assert backed_up.live_within(30).version == "1.1.0"
+    assert backed_up.live_within(GENEROUS_SECONDS).version == "1.1.0"
 
 
 def test_a_rollback_says_what_stays_in_the_database(backed_up: Environment) -> None:

@@ -131,7 +131,6 @@ def test_an_upload_comes_to_the_colour_that_is_live_when_it_is_complete(host: Ho
     connection.send(body[:50_000])
     time.sleep(1)
     app.switch("green")
-    time.sleep(0.5)
     connection.send(body[50_000:])
     answer: Reply = reply(connection.getresponse())
     assert (answer.status, answer.json["colour"]) == (200, "green")
