@@ -11,8 +11,13 @@ VERSION ?= 1.0.0
 HTTPS_PORT ?= 8443
 HTTP_PORT ?= 8080
 
+# `make test`: after how many minutes it stops (0: never), and the changed paths that it is about (none: everything).
+MINUTES ?= 0
+PATHS ?=
+
 SCENARIOS := $(wildcard roles/*/molecule/*/molecule.yml)
 ROLES := $(sort $(foreach path,$(SCENARIOS),$(word 2,$(subst /, ,$(path)))))
+RUN := python -m tests.run
 INVENTORY := -i inventories/$(ENV)
 OVERLAY := -i .lab/$(LAB)/$(ENV)
 LAB_PLAYBOOK := ansible-playbook playbooks/lab.yml -e lab_name=$(LAB)
@@ -50,7 +55,8 @@ demo: lab-up ## from nothing to the sample app over HTTPS; VERSION=1.1.0 ships a
 	@tests/lab/served.py .lab/$(LAB)
 
 .PHONY: check
-check: lint types units ## lint, types and unit tests: under five minutes
+check: venv ## lint, types and unit tests
+	$(RUN) check
 
 .PHONY: lint
 lint: venv ## ruff, yamllint, ansible-lint, role tables
@@ -66,22 +72,23 @@ types: venv ## mypy, strict
 
 .PHONY: units
 units: venv ## unit tests
-	pytest -n auto -m "not compose"
+	$(RUN) units
 
 .PHONY: images
 images: venv ## build what the labs start from: base, droplet, registry, stand-ins
 	$(LAB_PLAYBOOK) $(INVENTORY) -e lab_state=built
 
 .PHONY: molecule
-molecule: $(ROLES:%=molecule-%) ## role tests; molecule-<role> runs one
+molecule: venv ## role tests, three scenarios at a time; molecule-<role> runs one role's
+	$(RUN) molecule $(WHICH)
 
 .PHONY: $(ROLES:%=molecule-%)
 $(ROLES:%=molecule-%): molecule-%: venv
-	cd roles/$* && molecule test $(or $(WHICH),--all)
+	$(RUN) molecule $* $(WHICH)
 
 .PHONY: e2e
 e2e: venv ## end-to-end tests, each file in a lab of its own
-	pytest tests/e2e -m "not thorough" -n 2 --dist loadfile --timeout 1800 --durations 15
+	$(RUN) e2e
 
 .PHONY: thorough
 thorough: venv ## the tests that `make test` has no time for
@@ -91,11 +98,11 @@ thorough: venv ## the tests that `make test` has no time for
 	    (cd "$${path%%/molecule/*}" && molecule test --scenario-name "$${scenario##*/}") || exit 1; \
 	done
 
-# The load tests share the machine with one other lab at most; the roles' tests come after them, three at a time.
+# The time that it gives itself begins before the virtual environment, which the runner needs.
 .PHONY: test
-test: check images ## everything that continuous integration runs
-	@$(MAKE) e2e
-	@$(MAKE) -j 3 --output-sync=target molecule WHICH='--scenario-name default'
+test: ## everything that continuous integration runs; PATHS="roles/redis …": what changes of these affect
+	@began=$$(date +%s.%N) && timeout --foreground $(MINUTES)m tests/lab/bootstrap && \
+	    $(RUN) test --since "$$began" --minutes $(MINUTES) --paths "$(PATHS)"
 
 .PHONY: soak
 soak: venv ## under load: 20 releases of one host, 10 with 5 rollbacks of two, 3 of eight

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from flotilla.exposure import SETTINGS, allow_list
 from flotilla.roles import OF_GROUP, options, roles_of
-from flotilla.stamp import digest_of_files, paths_for, provisioned_apps, stamp
+from flotilla.stamp import contents, digest_of_files, paths_for, provisioned_apps, stamp
 from flotilla.volumes import senders
 
 DOCUMENTATION = r"""
@@ -65,7 +65,7 @@ class LookupModule(LookupBase):
         roles = [str(term) for term in terms] or roles_of(given["group_names"])
         specs = options(ROOT / "roles")
         names = {name for role in roles for name in specs.get(role, {})} | set(ALWAYS)
-        values = {name: self._templar.template(given[name]) for name in sorted(names & given.keys())}
+        values = {name: contents(name, self._templar.template(given[name])) for name in sorted(names & given.keys())}
         values["apps"] = [self._templar.template(app) for app in provisioned_apps(given.get("apps", []))]
         values["topology"] = {
             # Only our groups: a play may have made others since.

@@ -57,20 +57,24 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=RUNS, help="pairs of runs for each figure (%(default)s)")
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="measure this figure; may be repeated")
     parser.add_argument("--output", type=Path, default=FILE, help="the JSON file (build/benchmarks.json)")
-    parser.add_argument("--lab", default="bench", help="the name of the lab it makes for itself (%(default)s)")
+    parser.add_argument(
+        "--lab",
+        default="bench",
+        help="what the labs that it makes for itself are called (%(default)s); e2e has the snapshots of the tests",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
     options = parser.parse_args()
     if options.runs < 1:
         parser.error("--runs must be at least 1")
 
-    places: dict[Callable[[str], Place], Place] = {}
+    places: dict[Callable[[str, int], Place], Place] = {}
     missed = False
     try:
         for name in options.only or USUAL:
             benchmark, began, load = BENCHMARKS[name], now(), os.getloadavg()[0]
             say(f"{name}: {options.runs} pairs of {benchmark.of} / {benchmark.over}")
             if benchmark.place not in places:
-                places[benchmark.place] = benchmark.place(options.lab)
+                places[benchmark.place] = benchmark.place(options.lab, options.runs)
             place = places[benchmark.place]
             result = entry(benchmark, measure(benchmark, place, options.runs), began, load)
             write(options.output, {name: result}, surroundings(place))

@@ -55,7 +55,7 @@ class Database:
     up: bool = field(default=False, init=False)
 
     @classmethod
-    def named(cls, lab: str) -> Database:
+    def named(cls, lab: str, _: int) -> Database:
         """One that is not up yet."""
         return cls(Environment(f"{lab}-backup"))
 

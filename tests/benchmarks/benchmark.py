@@ -101,7 +101,7 @@ class Benchmark:
     name: in the output, `<of>_over_<over>`.
     of, over: what the runs of a pair are, in words, for the picture.
     target: the figure is at most this.
-    place: what it works on, from the name of a lab. Benchmarks with the same one share it.
+    place: what it works on, from the name of a lab and the number of pairs. Benchmarks with the same one share it.
     prepare: brings the place to where the first pair can begin; not measured.
     measure: makes pair number n (from 0), or counts.
     """
@@ -110,7 +110,7 @@ class Benchmark:
     of: str
     over: str
     target: float
-    place: Callable[[str], Place]
+    place: Callable[[str, int], Place]
     prepare: Callable[[Any], None]
     measure: Callable[[Any, int], Measured]
 

@@ -71,7 +71,7 @@ class Droplet:
     provisioned: bool = field(default=False, init=False)
 
     @classmethod
-    def named(cls, lab: str) -> Droplet:
+    def named(cls, lab: str, _: int = 0) -> Droplet:
         """A droplet that is not up yet."""
         return cls(Environment(lab))
 

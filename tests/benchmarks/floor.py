@@ -14,17 +14,28 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.benchmarks.benchmark import Benchmark, Cost, Count, Growth, Pair, in_turn
 from tests.benchmarks.droplet import BenchmarkError, spent
-from tests.e2e.fleet import APP, Environment, Lab, Run, app_entry, lab_down, lab_up, write_lab_overlay, write_overlay
+from tests.e2e.fleet import (
+    APP,
+    FLEET_LAB,
+    PRODUCTION,
+    Environment,
+    Lab,
+    Run,
+    app_entry,
+    lab_down,
+    lab_up,
+    write_lab_overlay,
+)
+from tests.e2e.serving import lab_that_serves
 
-PRODUCTION = Path("inventories/production")
+FLEET_HOSTS = ("production-app-1", "production-app-2")
 IMAGE = "registry.example.com/acme/notes"
-# One for each run, so that each has a small new layer to pull.
-VERSIONS = tuple(f"1.0.{number}" for number in range(24))
+FIRST = "1.0.0"
 SCRIPT = Path(__file__).with_name("floor.sh")
 SECONDS = 300
 
@@ -70,36 +81,41 @@ class Fleet:
 
     environment: Environment
     lab: Lab
-    unused: list[str] = field(default_factory=lambda: list(VERSIONS))
+    count: int
+    unused: list[str]
     up: bool = False
 
     @classmethod
-    def of(cls, count: int, name: str) -> Fleet:
-        """A fleet that is not up yet."""
+    def of(cls, count: int, name: str, runs: int) -> Fleet:
+        """A fleet that is not up yet. It is that of the end-to-end tests, with more app hosts if there are to be more.
+
+        Each run ships a version of its own, with a small new layer to pull: five are enough for a pair of each figure.
+        """
         environment = Environment(name, inventory=PRODUCTION, host="production-app-1", domain="www.example.com")
-        return cls(environment, Lab(versions=VERSIONS, inventory=PRODUCTION, app_hosts=count))
+        lab = FLEET_LAB if count == len(FLEET_HOSTS) else replace(FLEET_LAB, app_hosts=count, name="")
+        return cls(environment, lab, count, [f"1.0.{number}" for number in range(1, 2 + 5 * runs)])
 
     @property
     def hosts(self) -> list[str]:
         """The app hosts; the first is the canary."""
-        return [f"production-app-{number}" for number in range(1, self.lab.app_hosts + 1)]
+        return [f"production-app-{number}" for number in range(1, self.count + 1)]
 
     def deployed(self) -> None:
         """Have it serve, with a release of each colour behind it."""
         if self.up:
             return
         directory = self.environment.directory.with_name(f"{self.environment.name}-overlay")
+        self.environment = replace(self.environment, overlays=write_lab_overlay(directory / "hosts", self.lab))
+        lab_down(self.environment)
+        lab_that_serves(self.environment, self.lab)
+        lab_up(self.environment, replace(self.lab, versions=(FIRST, *self.unused)))
         entry = app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "0s"}, keep_releases=4)
-        self.environment = replace(
-            self.environment,
-            overlays=write_lab_overlay(directory / "hosts", self.lab),
-            changes=(write_overlay(directory / "app", {"apps": [entry]}),),
-        )
-        lab_up(self.environment, self.lab)
+        # After the lab's own inventory, and not there when secrets are made: they go into the last one.
+        self.environment = self.environment.over(directory / "app", {"apps": [entry]})
         self.up = True
-        for _ in range(2):
-            self.deploy()
-            self._ready("")
+        self._ready("")
+        self.deploy()
+        self._ready("")
 
     def deploy(self) -> Run:
         """Ship the next version."""
@@ -136,7 +152,7 @@ class Fleet:
 
     def _ready(self, image: str) -> None:
         release, colour = self.live()
-        self._on(self.hosts, READY, release, colour, image or f"{IMAGE}:{VERSIONS[0]}")
+        self._on(self.hosts, READY, release, colour, image or f"{IMAGE}:{FIRST}")
 
     def _stage(self, stage: str, host: str, new: str, old: str, image: str = "", pull: bool = False) -> None:
         wanted = (
@@ -174,9 +190,9 @@ class Fleets:
     eight: Fleet
 
     @classmethod
-    def named(cls, lab: str) -> Fleets:
+    def named(cls, lab: str, runs: int) -> Fleets:
         """Fleets that are not up yet."""
-        return cls(Fleet.of(2, f"{lab}-two"), Fleet.of(8, f"{lab}-eight"))
+        return cls(Fleet.of(len(FLEET_HOSTS), f"{lab}-fleet", runs), Fleet.of(8, f"{lab}-eight", runs))
 
     @property
     def environment(self) -> Environment:
@@ -234,7 +250,7 @@ def deploy(fleet: Fleet) -> Cost:
 def rollback_pair(fleets: Fleets, number: int) -> Pair:
     """One rollback, and the script with an image that the hosts have."""
     fleet = fleets.two
-    return in_turn(number, lambda: rollback(fleet), lambda: fleet.floor(f"{IMAGE}:{VERSIONS[0]}", pull=False))
+    return in_turn(number, lambda: rollback(fleet), lambda: fleet.floor(f"{IMAGE}:{FIRST}", pull=False))
 
 
 def rollback(fleet: Fleet) -> Cost:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -24,8 +25,11 @@ import docker
 import yaml
 from flotilla.vault import Vault, open_vault
 
+from tests.lab.roles.lab.module_utils.lab_containers import Engine
+
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = Path("inventories/staging")
+PRODUCTION = Path("inventories/production")
 HOST = "staging-1"
 DOMAIN = "staging.example.com"
 APP = "notes"
@@ -34,6 +38,8 @@ STEADY_ANSWERS = 10
 # What ssh itself ends with when it does not get in.
 SSH_FAILED = 255
 COLOURS = ("blue", "green")
+# All of a load comes from one address. With it in the entry of every file, they share what provisioning makes of it.
+RATE_LIMIT = {"requests_per_second": 2000, "burst": 2000}
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
 
@@ -118,6 +124,8 @@ class Lab:
     p95_ms: the environment's target for the monitor window. Far from the inventory's by default: where two labs and
         their load share two cores, how long an answer takes says more about them than about a release.
     hub_images: more of them that the lab's mirror serves.
+    name: of what files that want the same share: they take turns, and each begins with the same snapshot.
+        Empty: the file has a lab of its own, and provisions it.
     """
 
     versions: Sequence[str] = ("1.0.0", "1.1.0")
@@ -127,6 +135,7 @@ class Lab:
     app_hosts: int = 0
     p95_ms: int = 10_000
     hub_images: Sequence[str] = ()
+    name: str = ""
 
 
 def inventory_variables(topic: str, inventory: Path = INVENTORY) -> dict[str, Any]:
@@ -136,8 +145,8 @@ def inventory_variables(topic: str, inventory: Path = INVENTORY) -> dict[str, An
 
 
 def app_entry(inventory: Path = INVENTORY, /, **changes: Any) -> dict[str, Any]:
-    """The inventory's entry of the sample app, with changes; `environment` and `deadlines` are merged."""
-    entry: dict[str, Any] = inventory_variables("apps", inventory)["apps"][0]
+    """The inventory's entry of the sample app, for many requests; `environment` and `deadlines` are merged."""
+    entry: dict[str, Any] = inventory_variables("apps", inventory)["apps"][0] | {"rate_limit": RATE_LIMIT}
     for key in ("environment", "deadlines"):
         entry[key] = {**entry[key], **changes.pop(key, {})}
     return {**entry, **changes}
@@ -169,6 +178,33 @@ def write_lab_overlay(directory: Path, lab: Lab) -> tuple[Path, ...]:
         for group, hosts in lab.more_hosts.items()
     ]
     return (overlay, *groups)
+
+
+# What most files begin with: the sample app on one host, and on two behind a balancer. Hosts that begin bare are
+# provisioned elsewhere; these get their packages with the image.
+STAGING_LAB = Lab(
+    name="staging",
+    overlay={
+        "lab_packages": True,
+        "apps": [
+            app_entry(
+                deadlines={"drain_seconds": 10},
+                routes=[{**route, "websocket": route["service"] == "api"} for route in app_entry()["routes"]],
+            )
+        ],
+    },
+)
+FLEET_LAB = Lab(
+    name="fleet",
+    versions=("1.0.0", "1.1.0", "1.2.0"),
+    inventory=PRODUCTION,
+    overlay={
+        "lab_packages": True,
+        "apps": [app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "3s"}, deadlines={"drain_seconds": 10})],
+        # The first app host plays the one that reads metrics. It has the last octet of the inventory in the lab, too.
+        "firewall_metrics_sources": ["{{ private_address | regex_replace('[0-9]+$', '11') }}"],
+    },
+)
 
 
 def run_ansible(program: str, *arguments: str, seconds: float = PLAYBOOK_SECONDS) -> Run:
@@ -438,7 +474,8 @@ def lab_up(environment: Environment, lab: Lab) -> None:
 
 def lab_down(environment: Environment) -> None:
     """Remove everything that the lab made."""
-    lab_playbook(environment, "-e", "lab_state=absent")
+    Engine(environment.name).remove_all()
+    shutil.rmtree(environment.directory, ignore_errors=True)
 
 
 def lab_playbook(environment: Environment, *arguments: str) -> None:

@@ -23,14 +23,13 @@ from typing import Any
 import docker
 import pytest
 
-from tests.e2e.fleet import APP, Environment, Lab, app_entry
+from tests.e2e.fleet import APP, FLEET_LAB, PRODUCTION, Environment, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
 from tests.e2e.strangers import Found, Stranger, dropped, scan, stranger
 from tests.e2e.waiting import GENEROUS_SECONDS, eventually
 
 DEPLOYS = int(os.environ.get("FLOTILLA_DEPLOYS", "2"))
 ROLLBACKS = int(os.environ.get("FLOTILLA_ROLLBACKS", "1"))
-PRODUCTION = Path("inventories/production")
 BALANCER = "production-lb-1"
 HOSTS = ("production-app-1", "production-app-2")
 WITH_CERTIFICATES = (*HOSTS, "production-db-1", "production-cache-1")
@@ -38,7 +37,6 @@ CURRENT = "readlink /opt/flotilla/*/certs/current /opt/flotilla/nginx/certs/issu
 PAGE = "Under maintenance"
 # A deploy holds the old colour so long for what is in flight: websockets take all of it, slow requests half.
 DRAIN_SECONDS = 6
-RATE_LIMIT = {"requests_per_second": 2000, "burst": 2000}
 
 GETS_AND_POSTS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=20),
@@ -60,26 +58,17 @@ def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[
         PRODUCTION,
         environment={"UPDATE_MONITOR": "2s", **(environment or {})},
         deadlines={"drain_seconds": DRAIN_SECONDS},
-        rate_limit=RATE_LIMIT,
         **changes,
     )
 
 
-LAB = Lab(
-    inventory=PRODUCTION,
-    overlay={
-        "apps": [entry()],
-        # The first app host plays the one that reads metrics. It has the last octet of the inventory in the lab, too.
-        "firewall_metrics_sources": ["{{ private_address | regex_replace('[0-9]+$', '11') }}"],
-    },
-)
+LAB = FLEET_LAB
 
 
 @pytest.fixture(scope="module")
-def front(production: Environment) -> Environment:
+def front(served: Environment) -> Environment:
     """The environment as users see it: through the balancer."""
-    production.deploy("1.0.0").succeeded()
-    front = production.on(BALANCER)
+    front = served.on(BALANCER)
     front.live_within(GENEROUS_SECONDS)
     return front
 

@@ -18,7 +18,7 @@ from tests.unit import pki_data
 
 pytestmark = pytest.mark.thorough
 
-LAB = Lab(versions=("1.0.0",), overlay={"apps": [app_entry(rate_limit={"requests_per_second": 2000, "burst": 2000})]})
+LAB = Lab(versions=("1.0.0",), overlay={"apps": [app_entry()]})
 STREAMS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=10, path="/api/status"),
     Stream(Kind.GET, Mode.NEW, rate=5, path="/api/status"),

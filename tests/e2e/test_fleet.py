@@ -22,11 +22,20 @@ from typing import Any
 import docker
 import pytest
 
-from tests.e2e.fleet import APP, Environment, Lab, Run, ansible_process, app_entry, inventory_variables
+from tests.e2e.facts import facts
+from tests.e2e.fleet import (
+    APP,
+    FLEET_LAB,
+    PRODUCTION,
+    Environment,
+    Run,
+    ansible_process,
+    app_entry,
+    inventory_variables,
+)
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
 from tests.e2e.waiting import eventually, in_phase
 
-PRODUCTION = Path("inventories/production")
 HOSTS = ("production-app-1", "production-app-2")
 MONITOR_SECONDS = 2
 STREAMS = (
@@ -42,23 +51,17 @@ def entry(**changes: Any) -> dict[str, Any]:
     Always the same towards the edge: a changed edge is provisioned first, and its reload closes idle connections.
     """
     environment = {"UPDATE_MONITOR": f"{MONITOR_SECONDS}s", **changes.pop("environment", {})}
-    rate_limit = {"requests_per_second": 500, "burst": 500}
-    return app_entry(PRODUCTION, environment=environment, rate_limit=rate_limit, **changes)
+    return app_entry(PRODUCTION, environment=environment, deadlines={"drain_seconds": 10}, **changes)
 
 
-LAB = Lab(
-    versions=("1.0.0", "1.1.0", "1.2.0"),
-    inventory=PRODUCTION,
-    overlay={"apps": [entry()]},
-)
+LAB = FLEET_LAB
 
 
 @pytest.fixture(scope="module")
-def fleet(production: Environment) -> Environment:
+def fleet(served: Environment) -> Environment:
     """The fleet with two releases behind it: 1.0.0 is proven, 1.1.0 serves."""
-    production.deploy("1.0.0").succeeded()
-    production.deploy("1.1.0").succeeded()
-    return production
+    served.deploy("1.1.0").succeeded()
+    return served
 
 
 def versions(fleet: Environment) -> list[str]:
@@ -116,6 +119,11 @@ def under_load(fleet: Environment) -> Iterator[None]:
         for result in (first.stop(), second.stop()):
             assert result.requests > 100
             assert not result.failures, result.summary(shown=20)
+
+
+def test_the_fleet_is_as_it_was_provisioned(served: Environment, provisioned_facts: dict[str, list[str]]) -> None:
+    assert set(HOSTS) < set(provisioned_facts)
+    assert facts(served) == provisioned_facts
 
 
 # -- the usual -------------------------------------------------------------------------------------------

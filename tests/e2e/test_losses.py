@@ -39,7 +39,6 @@ LAB = Lab(
             app_entry(
                 PRODUCTION,
                 environment={"UPDATE_MONITOR": "2s", "DATABASE_PORT": "6432", "MIGRATION_DATABASE_PORT": "5432"},
-                rate_limit={"requests_per_second": 500, "burst": 500},
             )
         ],
     },

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.fleet import APP, HOST, ROOT, Environment, Live, Run, app_entry, inventory_variables
+from tests.e2e.fleet import APP, HOST, ROOT, STAGING_LAB, Environment, Live, Run, app_entry, inventory_variables
 from tests.e2e.waiting import eventually
 
+LAB = STAGING_LAB
 NEXT = "Next: "
 
 

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.e2e.fleet import APP, DOMAIN, HOST, Environment, Lab, Run, app_entry
+from tests.e2e.fleet import APP, DOMAIN, HOST, STAGING_LAB, Environment, Run, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
 
 DEPLOYS = int(os.environ.get("FLOTILLA_DEPLOYS", "6"))
 VERSIONS = ("1.1.0", "1.0.0")
 REQUESTS_PER_DEPLOY = 1000
 
-# A deploy holds the old colour for the requests in flight: the slow ones end in time, and websockets get their goodbye,
-# after all of it.
-DRAIN_SECONDS = 6
+# A deploy holds the old colour for the requests in flight: the slow ones end in time, and websockets get their goodbye.
 SLOW_SECONDS = 3
 STREAMS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=40),
@@ -33,17 +31,7 @@ STREAMS = (
     Stream(Kind.WEBSOCKET, concurrency=3),
 )
 
-LAB = Lab(
-    overlay={
-        "apps": [
-            app_entry(
-                deadlines={"drain_seconds": DRAIN_SECONDS},
-                rate_limit={"requests_per_second": 500, "burst": 500},
-                routes=[{**route, "websocket": route["service"] == "api"} for route in app_entry()["routes"]],
-            )
-        ]
-    }
-)
+LAB = STAGING_LAB
 
 
 @dataclass(frozen=True)

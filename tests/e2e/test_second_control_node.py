@@ -15,9 +15,7 @@ from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
 PRODUCTION = Path("inventories/production")
 HOSTS = ("production-app-1", "production-app-2")
 BALANCER = "production-lb-1"
-ENTRY = app_entry(
-    PRODUCTION, environment={"UPDATE_MONITOR": "2s"}, rate_limit={"requests_per_second": 500, "burst": 500}
-)
+ENTRY = app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "2s"})
 LAB = Lab(("1.0.0", "1.1.0"), {"apps": [ENTRY]}, PRODUCTION)
 STREAMS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=10),

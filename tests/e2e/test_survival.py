@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import APP, DOMAIN, HOST, Environment, Live, Run, ansible_process, app_entry
+from tests.e2e.fleet import APP, DOMAIN, HOST, STAGING_LAB, Environment, Live, Run, ansible_process, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Reason, Stream, Target
 from tests.e2e.waiting import GENEROUS_SECONDS, eventually, in_phase
 
+LAB = STAGING_LAB
 # How long the load goes on before and after what it is to notice nothing of.
 BEFORE_SECONDS, AFTER_SECONDS = 2.0, 8.0
 # New connections are refused for so long at most, or, where that took longer, until the engine is back.

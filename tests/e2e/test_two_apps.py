@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import APP, DOMAIN, HOST, Environment, Lab, app_entry, inventory_variables
+from tests.e2e.fleet import APP, DOMAIN, HOST, STAGING_LAB, Environment, app_entry, inventory_variables
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
 
 OTHER = "todo"
@@ -22,21 +22,19 @@ def other_app() -> dict[str, Any]:
         name=OTHER,
         domains=[OTHER_DOMAIN],
         environment={"DATABASE_NAME": OTHER},
-        rate_limit={"requests_per_second": 500, "burst": 500},
     )
     entry["secrets"] = {**entry["secrets"], "database_user": LOGIN, "database_password": SECRET}
     return entry
 
 
-LAB = Lab(
-    overlay={
-        "apps": [app_entry(rate_limit={"requests_per_second": 500, "burst": 500}), other_app()],
-        "postgres_databases": [
-            *inventory_variables("postgres")["postgres_databases"],
-            {"name": OTHER, "owner": OTHER, "login": LOGIN, "password": SECRET},
-        ],
-    }
-)
+LAB = STAGING_LAB
+BOTH = {
+    "apps": [app_entry(), other_app()],
+    "postgres_databases": [
+        *inventory_variables("postgres")["postgres_databases"],
+        {"name": OTHER, "owner": OTHER, "login": LOGIN, "password": SECRET},
+    ],
+}
 DOMAINS = {APP: DOMAIN, OTHER: OTHER_DOMAIN}
 
 
@@ -57,25 +55,22 @@ class Addition:
 
 
 @pytest.fixture(scope="module")
-def addition(staging: Environment, tmp_path_factory: pytest.TempPathFactory) -> Addition:
+def addition(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Addition:
     """The first app alone, then both by one command."""
-    alone = staging.over(
-        tmp_path_factory.mktemp("alone"),
-        {"apps": LAB.overlay["apps"][:1], "postgres_databases": LAB.overlay["postgres_databases"][:1]},
-    )
-    alone.deploy().succeeded()
-    staging.ssh(f"docker exec redis sh -c '{REDIS} set remember me'")
-    before = shared(staging)
+    both = served.over(tmp_path_factory.mktemp("both"), BOTH)
+    both.playbook("playbooks/secrets.yml", "-e", f"secrets_directory={served.lab_overlay}").succeeded()
+    served.ssh(f"docker exec redis sh -c '{REDIS} set remember me'")
+    before = shared(served)
     streams = (
         Stream(Kind.GET, Mode.NEW, rate=10),
         Stream(Kind.POST, Mode.NEW, rate=5),
         Stream(Kind.GET, Mode.KEEPALIVE, rate=20),
     )
-    with BackgroundLoad(Plan(Target(staging.url, DOMAIN, str(staging.ca)), streams, seconds=1800)) as load:
-        staging.deploy().succeeded()
+    with BackgroundLoad(Plan(Target(served.url, DOMAIN, str(served.ca)), streams, seconds=1800)) as load:
+        both.deploy().succeeded()
         result = load.stop()
-    value = staging.ssh(f"docker exec redis sh -c '{REDIS} get remember'").strip()
-    return Addition(staging, (before, shared(staging)), value, result)
+    value = served.ssh(f"docker exec redis sh -c '{REDIS} get remember'").strip()
+    return Addition(both, (before, shared(served)), value, result)
 
 
 @pytest.fixture(scope="module")

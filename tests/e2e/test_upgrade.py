@@ -36,7 +36,6 @@ LAB = Lab(
         "apps": [
             app_entry(
                 environment=POOLED,
-                rate_limit={"requests_per_second": 2000, "burst": 2000},
             )
         ],
     },

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import APP, DOMAIN, HOST, PLAYBOOK_SECONDS, ROOT, Environment, Lab, Run, app_entry
+from tests.e2e.fleet import APP, DOMAIN, HOST, PLAYBOOK_SECONDS, ROOT, STAGING_LAB, Environment, Run, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Stream, Target
 
 TOLD = Path(tempfile.gettempdir()) / f"flotilla-e2e-hooks-{os.getpid()}"
@@ -26,8 +26,7 @@ HOOKS = {
     ]
     for point in ("before_deploy", "after_deploy", "on_failure", "on_rollback")
 }
-RATE_LIMIT = {"requests_per_second": 500, "burst": 500}
-LAB = Lab(overlay={"apps": [app_entry(hooks=HOOKS, rate_limit=RATE_LIMIT)]})
+LAB = STAGING_LAB
 TRAIL = "/opt/flotilla/trail.jsonl"
 # A finding, what brings it about on the host, and what takes it back.
 CHANGES = {
@@ -61,6 +60,15 @@ def told() -> None:
     TOLD.unlink(missing_ok=True)
 
 
+@pytest.fixture(scope="module")
+def served(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Version 1.0.0 serves, and was deployed with hooks."""
+    served.deploy("1.1.0").succeeded()
+    hooked = served.over(tmp_path_factory.mktemp("hooks"), {"apps": [app_entry(hooks=HOOKS)]})
+    hooked.deploy("1.0.0").succeeded()
+    return hooked
+
+
 def test_hooks_run_around_a_deploy_and_are_told_of_it(served: Environment) -> None:
     expected = ["before_deploy deploy 1.0.0 staging", "after_deploy deploy 1.0.0 staging deployed"]
     assert [line.rstrip() for line in TOLD.read_text().splitlines()] == expected
@@ -69,7 +77,7 @@ def test_hooks_run_around_a_deploy_and_are_told_of_it(served: Environment) -> No
 
 def test_a_hook_can_refuse_a_deploy(served: Environment, tmp_path: Path) -> None:
     frozen = {**HOOKS, "before_deploy": [{"command": "echo no deploys on Fridays; exit 1"}]}
-    run = served.over(tmp_path, {"apps": [app_entry(hooks=frozen, rate_limit=RATE_LIMIT)]}).deploy("1.1.0")
+    run = served.over(tmp_path, {"apps": [app_entry(hooks=frozen)]}).deploy("1.1.0")
     assert run.rc != 0
     assert "no deploys on Fridays" in run.text
     assert "notes 1.1.0: refused, no traffic moved" in run.text.splitlines()[-1]

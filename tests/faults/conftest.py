@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.e2e.conftest import laboratory, production
+from tests.e2e.conftest import served
 
-__all__ = ["laboratory", "production"]
+__all__ = ["served"]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -22,11 +22,19 @@ from typing import Any
 import docker
 import pytest
 
-from tests.e2e.fleet import APP, Environment, Lab, Run, ansible_process, app_entry, inventory_variables
+from tests.e2e.fleet import (
+    APP,
+    FLEET_LAB,
+    PRODUCTION,
+    Environment,
+    Run,
+    ansible_process,
+    app_entry,
+    inventory_variables,
+)
 from tests.e2e.load import BackgroundLoad, Failure, Kind, Mode, Plan, Reason, Result, Stream, Target
 from tests.e2e.waiting import GENEROUS_SECONDS, eventually, in_phase
 
-PRODUCTION = Path("inventories/production")
 BALANCER, DATABASE = "production-lb-1", "production-db-1"
 HOSTS = CANARY, OTHER = "production-app-1", "production-app-2"
 MONITOR_SECONDS = 3
@@ -48,13 +56,12 @@ def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[
         PRODUCTION,
         environment={"UPDATE_MONITOR": f"{MONITOR_SECONDS}s", **(environment or {})},
         deadlines=deadlines,
-        rate_limit={"requests_per_second": 2000, "burst": 2000},
         keep_releases=4,
         **changes,
     )
 
 
-LAB = Lab(versions=("1.0.0", "1.1.0", "1.2.0"), inventory=PRODUCTION, overlay={"apps": [entry()]})
+LAB = FLEET_LAB
 # Answers may take so long while a release is watched: the inventory's milliseconds, or, where the machine is so busy
 # that they take long without a release, so many times as long as they took then.
 SLOWER = 10.0
@@ -91,18 +98,19 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def fleet(production: Environment, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Two releases behind it, and a target for the answers that is measured before any fault."""
-    for version in ("1.0.0", "1.1.0"):
-        production.deploy(version).succeeded()
-    front = production.on(BALANCER)
+def fleet(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Version 1.1.0 serves, and 1.0.0 before it; the target for the answers was measured before any fault."""
+    front = served.on(BALANCER)
     front.live_within(GENEROUS_SECONDS)
     plan = Plan(Target(front.url, front.domain, str(front.ca)), STREAMS, seconds=20)
     with BackgroundLoad(plan) as load:
         usual = load.wait().latency["get-keepalive"].p95
     target = max(TARGET["environment_p95_ms"], round(SLOWER * usual))
     print(f"  p95 {usual:.0f} ms without a release; {target} ms are allowed")
-    return production.over(tmp_path_factory.mktemp("target"), {"environment_p95_ms": target})
+    changes = {"apps": [entry()], "environment_p95_ms": target}
+    fleet = served.over(tmp_path_factory.mktemp("fleet"), changes)
+    fleet.deploy("1.1.0").succeeded()
+    return fleet
 
 
 @pytest.fixture

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-settings.register_profile("flotilla", deadline=None)
-settings.load_profile("flotilla")
+# A test that needs fewer examples than the others takes a part of the profile's. `make thorough` asks for the other profile
+# (--hypothesis-profile=thorough).
+settings.register_profile("check", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.load_profile("check")
 
 SETTINGS = ("ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_FORCE_COLOR", "ANSIBLE_DISPLAY_SKIPPED_HOSTS", "ANSIBLE_VERBOSITY")
 

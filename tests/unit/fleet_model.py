@@ -1,7 +1,8 @@
 """A fleet in a directory: the real phases and the real decisions, over an engine that is a dictionary.
 
 A host's side effects are counted. At any of them its call can die, and after each of them the promise is checked:
-some proven release serves, or the one that is being committed; never neither.
+some proven release serves, or the one that is being committed; never neither. What a host keeps on disk is written and
+read by the code under test, and read once after each write: the promise is looked at a hundred thousand times.
 """
 
 from __future__ import annotations
@@ -70,10 +71,25 @@ class FakeEngine:
         pass
 
 
+@dataclass(frozen=True)
 class FakeStore(Store):
     """The real store; each change of what became of a release is a place to die."""
 
     host: Host
+    seen: dict[str, Release | None] = field(default_factory=dict)
+
+    def read(self, release: str) -> Release | None:
+        if release not in self.seen:
+            self.seen[release] = super().read(release)
+        return self.seen[release]
+
+    def write(self, release: Release) -> None:
+        self.seen.pop(release.id, None)
+        super().write(release)
+
+    def remove(self, release: str) -> None:
+        self.seen.pop(release, None)
+        super().remove(release)
 
     def mark(self, release: str, standing: Standing, **changes: Any) -> None:
         self.host.tick()
@@ -84,14 +100,22 @@ class FakeStore(Store):
         super().record(entry)
 
 
+@dataclass(frozen=True)
 class FakeEdge(Edge):
     """The real flags; each switch is a place to die."""
 
     host: Host
+    seen: list[Colour | None] = field(default_factory=list)
+
+    def live(self) -> Colour | None:
+        if not self.seen:
+            self.seen.append(super().live())
+        return self.seen[0]
 
     def switch(self, colour: Colour | None) -> None:
         self.host.tick()
         super().switch(colour)
+        self.seen.clear()
         self.host.tick()
 
 
@@ -188,19 +212,22 @@ class FakeSite(Site):
 
     @property
     def store(self) -> Store:
-        store = FakeStore(self.settings.base)
-        object.__setattr__(store, "host", self.host)
-        return store
+        return self.host.store
 
     @property
     def edge(self) -> Edge:
-        edge = FakeEdge(self.settings.edge / "live" / self.settings.name)
-        object.__setattr__(edge, "host", self.host)
-        return edge
+        return self.host.edge
+
+    @property
+    def journal(self) -> Journal:
+        if self.host.journal is None:
+            self.host.journal = super().journal
+        return self.host.journal
 
     def save(self, journal: Journal) -> Journal:
         self.host.tick()
         saved = super().save(journal)
+        self.host.journal = None
         self.host.tick()
         return saved
 
@@ -276,13 +303,14 @@ def host_of(site: Site) -> Host:
 class Host:
     """One app host. left: side effects until its call dies; None when it does not.
 
-    drained: the balancer sends it no traffic.
+    drained: the balancer sends it no traffic.  journal: as it was read since it was written last.
     """
 
     name: str
     root: Path
     world: World
     engine: FakeEngine = field(default_factory=FakeEngine)
+    journal: Journal | None = None
     left: int | None = None
     died: bool = False
     drained: bool = False
@@ -304,13 +332,26 @@ class Host:
         app = {"name": "notes", "source": "compose/app", "version": "", "keep_releases": 2}
         return parse({"app": app, "host": self.name, "inventory": "i", "root": self.root, "edge": self.root / "edge"})
 
+    @cached_property
+    def store(self) -> FakeStore:
+        return FakeStore(self.settings.base, self)
+
+    @cached_property
+    def edge(self) -> FakeEdge:
+        return FakeEdge(self.settings.edge / "live" / self.settings.name, self)
+
+    @cached_property
+    def looked_at(self) -> FakeSite:
+        """The site of nobody's run."""
+        return self.site()
+
     def serves(self) -> str:
         """The release that requests reach; empty for the 503 page."""
-        return self.site().serving()["release"]
+        return self.looked_at.serving()["release"]
 
     def check(self) -> None:
         """The promise, at this very moment."""
-        site = self.site()
+        site = self.looked_at
         journal, live = site.journal, site.edge.live()
         if live is None:
             assert journal.live is None, f"{self.name} serves nothing, and {journal.live} did"

@@ -91,7 +91,7 @@ def test_text_that_no_environment_carries_is_refused_without_being_shown(value: 
 
 
 @pytest.mark.compose
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=settings.default.max_examples // 10)
 @given(st.lists(TEXTS | AWKWARD, min_size=100, max_size=200))
 def test_compose_itself_reads_every_value_back(texts: list[str]) -> None:
     """FLOTILLA_COMPOSE_PREFIX puts a command before it, such as `docker exec -i <droplet>`."""

@@ -28,13 +28,13 @@ def test_the_example_of_rfc_7677() -> None:
     assert base64.b64encode(signature).decode() == RFC_SERVER_SIGNATURE
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(PASSWORDS)
 def test_a_password_matches_its_verifier(password: str) -> None:
     assert scram.matches(scram.verifier(password), password)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(PASSWORDS, PASSWORDS)
 def test_another_password_does_not(password: str, other: str) -> None:
     assert scram.matches(scram.verifier(password), other) == (password == other)

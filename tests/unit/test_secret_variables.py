@@ -76,7 +76,7 @@ def test_the_program_is_the_one_that_the_engine_would_have_started(
     assert started["user"] == "1"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40))
 def test_a_value_arrives_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
     """Through a real shell: newlines at the end, quotes, dollars."""

@@ -92,3 +92,32 @@ def test_roles_follow_the_groups() -> None:
 
 def test_the_roles_variables_are_read_from_their_argument_specs() -> None:
     assert "base_swap_mb" in roles.options(ROOT / "roles")["base"]
+
+
+@pytest.mark.parametrize("name", sorted(stamp.FILES))
+def test_a_file_of_the_controller_counts_by_what_is_in_it(tmp_path: Path, name: str) -> None:
+    here, there = tmp_path / "here.pem", tmp_path / "there.pem"
+    here.write_text("one")
+    there.write_text("one")
+    assert stamp.contents(name, str(here)) == stamp.contents(name, str(there))
+    there.write_text("two")
+    assert stamp.contents(name, str(here)) != stamp.contents(name, str(there))
+
+
+def test_other_values_count_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("one")
+    text = "-----BEGIN CERTIFICATE-----"
+    assert stamp.contents("nginx_certificate", text) == text
+    assert stamp.contents("nginx_certificate", "") == ""
+    assert stamp.contents("nginx_certificate", str(tmp_path / "none")) == str(tmp_path / "none")
+    assert stamp.contents("postgres_image", str(tmp_path / "file")) == str(tmp_path / "file")
+
+
+def test_every_variable_that_may_name_a_file_is_known() -> None:
+    documented = {
+        name
+        for options in roles.options(ROOT / "roles").values()
+        for name, option in options.items()
+        if "file on the controller" in str(option.get("description"))
+    }
+    assert documented == set(stamp.FILES)

@@ -39,7 +39,7 @@ def trail_of(path: Path, *verbs: str) -> Trail:
     return trail
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(ENTRIES)
 def test_what_was_written_is_read_back(entries: list[dict[str, Any]]) -> None:
     chain = read_chain(chained(entries))
@@ -54,7 +54,7 @@ def test_any_text_is_read(text: str) -> None:
     assert isinstance(read_chain(text), Chain)
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(ENTRIES, st.randoms(use_true_random=False))
 def test_no_character_can_be_changed(entries: list[dict[str, Any]], chance: random.Random) -> None:
     """But in the last line, which may be what a crash left: others know its hash."""

@@ -12,6 +12,17 @@ from typing import Any
 
 # Neither takes part in a run on a host.
 IGNORED = frozenset({"__pycache__", "molecule", "README.md"})
+# Variables that are a PEM text or the name of a file on the controller that has it.
+FILES = frozenset(
+    {
+        "acme_directory_authority",
+        "haproxy_authority",
+        "haproxy_certificate",
+        "haproxy_certificate_key",
+        "nginx_certificate",
+        "nginx_certificate_key",
+    }
+)
 # An app's keys that provisioning uses; the others belong to a release.
 PROVISIONED_KEYS = (
     "name",
@@ -60,6 +71,13 @@ def provisioned_apps(apps: Any) -> Any:
     if not isinstance(apps, list):
         return apps
     return [{key: app[key] for key in PROVISIONED_KEYS if key in app} for app in apps if isinstance(app, Mapping)]
+
+
+def contents(name: str, value: Any) -> Any:
+    """What a variable stands for: of a file on the controller what is in it, wherever the file is."""
+    if name in FILES and isinstance(value, str) and value and "-----BEGIN" not in value and Path(value).is_file():
+        return {"sha256": hashlib.sha256(Path(value).read_bytes()).hexdigest()}
+    return value
 
 
 def stamp(files: str, values: Mapping[str, Any], key: str) -> str:

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import ipaddress
-import re
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleError, AnsibleFilterError
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
 # The lab's own addresses: its registry, and the engine's gateway.
 RESERVED_OCTETS = (253, 254)
 # Users enter by the first host of the first of these groups that has one.
 ENTRY_GROUPS = ("loadbalancer", "app")
-# Labs with lab_index: auto take their networks' third octet from here up.
-FIRST_AUTOMATIC_INDEX = 100
-LAST_INDEX = 254
+# The roles whose packages a droplet may start with, in the order that they are applied in.
+PACKAGED_ROLES = ("base", "docker")
+MAJOR_VERSIONS = {"bookworm": "12", "trixie": "13"}
 
 
-def lab_droplets(
-    hosts: Iterable[Mapping[str, Any]], name: str, index: int | str, suite: str = "trixie"
-) -> list[dict[str, Any]]:
+def lab_droplets(hosts: Iterable[Mapping[str, Any]], name: str, suite: str = "trixie") -> list[dict[str, Any]]:
     """Return one droplet for each host of an inventory.
 
     Args:
-        hosts: the hosts' variables: ``private_address``, and optionally ``droplet_cpus``, ``droplet_memory_mb`` (MiB)
-            and ``lab_suite``.
+        hosts: the hosts' variables: ``private_address``, and optionally ``droplet_cpus``, ``droplet_memory_mb`` (MiB),
+            ``lab_suite`` and ``lab_packages``.
         name: the lab's name, the prefix of the containers' names.
-        index: the third octet of the lab's networks.
         suite: the Debian release of a host that does not say.
 
     Returns:
-        Mappings with ``host``, ``container``, ``address``, ``private_address``, ``cpus``, ``memory_mb``, ``suite``,
-        and ``serves``: true of the one droplet that the users' traffic enters by.
+        Mappings with ``host``, ``container``, ``octet`` (the last one of its addresses), ``cpus``, ``memory_mb``,
+        ``suite``, ``image`` (its name), and ``serves``: true of the one droplet that the users' traffic enters by.
 
     Raises:
         AnsibleFilterError: a host has no private address, or two have the same last octet.
     """
-    if not 0 < int(index) <= LAST_INDEX:
-        raise AnsibleFilterError(f"lab_index is {index}: it has to be between 1 and 254, or auto.")
     known = sorted(hosts, key=lambda host: str(host["inventory_hostname"]))
     entries = [
         str(host["inventory_hostname"]) for group in ENTRY_GROUPS for host in known if group in host["group_names"]
@@ -57,45 +52,59 @@ def lab_droplets(
                 f"{host_name}: the lab keeps the last octet of private_address, and {octet} belongs to {other}."
             )
         taken[octet] = host_name
+        own_suite = host.get("lab_suite") or suite
         droplets.append(
             {
                 "host": host_name,
                 "container": f"{name}-{host_name}",
-                "address": f"10.77.{index}.{octet}",
-                "private_address": f"10.78.{index}.{octet}",
+                "octet": octet,
                 "cpus": float(host.get("droplet_cpus") or 2),
                 "memory_mb": int(host.get("droplet_memory_mb") or 2048),
-                "suite": host.get("lab_suite") or suite,
+                "suite": own_suite,
+                "image": f"packages-{own_suite}" if host.get("lab_packages") else f"droplet-{own_suite}",
                 "serves": host_name in entries[:1],
             }
         )
     return droplets
 
 
-def lab_free_index(networks: Iterable[Mapping[str, Any]], name: str) -> int:
-    """Return the third octet for a lab's networks: the one it has, or one that no network of the engine has.
+def lab_packages(suite: str, root: str) -> list[str]:
+    """Return the packages that the roles ``base`` and ``docker`` install on a droplet.
 
-    The search begins at a number made from the name, so that labs that start at the same time rarely meet.
+    They are what the roles' own tasks say, with the roles' defaults: nothing here can differ from them.
+
+    Args:
+        suite: the Debian release of the droplet.
+        root: of the checkout.
 
     Raises:
-        AnsibleFilterError: all of 100-254 are taken.
+        AnsibleFilterError: the roles have no packages for that release.
     """
-    taken = {}
-    for network in networks:
-        for config in (network.get("IPAM") or {}).get("Config") or []:
-            match = re.match(r"10\.7[78]\.(\d+)\.", config.get("Subnet") or "")
-            if match:
-                taken[int(match[1])] = network["Name"]
-    for index, network_name in taken.items():
-        if network_name in (f"{name}-public", f"{name}-private"):
-            return index
-    size = LAST_INDEX - FIRST_AUTOMATIC_INDEX + 1
-    start = zlib.crc32(name.encode()) % size
-    for step in range(size):
-        index = FIRST_AUTOMATIC_INDEX + (start + step) % size
-        if index not in taken:
-            return index
-    raise AnsibleFilterError("No network is left for another lab: take one down with lab_state=absent.")
+    loader = DataLoader()
+    variables: dict[str, Any] = {
+        "ansible_facts": {
+            "distribution": "Debian",
+            "distribution_major_version": MAJOR_VERSIONS[suite],
+            "virtualization_tech_guest": ["container"],
+        }
+    }
+
+    def read(role: str, path: str) -> Any:
+        return loader.load_from_file(f"{root}/roles/{role}/{path}", trusted_as_template=True)
+
+    for role in PACKAGED_ROLES:
+        variables |= read(role, "defaults/main.yml") | read(role, "vars/main.yml")
+    templar = Templar(loader, variables)
+    installed = [
+        task["ansible.builtin.apt"]["name"]
+        for role in PACKAGED_ROLES
+        for task in read(role, "tasks/install.yml")
+        if "ansible.builtin.apt" in task
+    ]
+    try:
+        return [str(package) for names in installed for package in templar.template(names)]
+    except AnsibleError as error:
+        raise AnsibleFilterError(f"A droplet with {suite} cannot start with packages: {error}") from error
 
 
 def lab_app_build(version: str, repository: str, context: str) -> dict[str, Any]:
@@ -119,6 +128,6 @@ class FilterModule:
         return {
             "lab_app_build": lab_app_build,
             "lab_droplets": lab_droplets,
-            "lab_free_index": lab_free_index,
             "lab_image_names": lab_image_names,
+            "lab_packages": lab_packages,
         }

@@ -29,11 +29,16 @@ options:
     type: list
     elements: str
     default: []
-  suites:
-    description: The Debian releases that droplets run.
+  droplets:
+    description:
+      - The images that droplets start from, C(droplet-<suite>), or C(packages-<suite>) for one with O(packages) in it.
     type: list
     elements: str
-    default: [trixie]
+    default: [droplet-trixie]
+  packages:
+    description: What is installed in C(packages-<suite>), by suite.
+    type: dict
+    default: {}
   official:
     description:
       - Take the official images (V(always)), the stand-ins (V(never)), or the official ones where they can be pulled
@@ -152,7 +157,12 @@ def digest_of(context: Path, *inputs: str) -> str:
 
 
 def plan(
-    directory: Path, hub: list[str], suites: list[str], builds: list[dict[str, Any]], official: bool
+    directory: Path,
+    hub: list[str],
+    droplets: list[str],
+    packages: dict[str, list[str]],
+    builds: list[dict[str, Any]],
+    official: bool,
 ) -> list[Image]:
     """Return the images to have, parents before children.
 
@@ -172,28 +182,29 @@ def plan(
             bases[suite] = pulled(f"debian:{suite}-slim") if official else own
         return bases[suite]
 
-    def built(name: str, context: Path, suite: str, args: dict[str, str]) -> Image:
-        parent = base(suite)
+    def built(name: str, context: Path, parent: Image, args: dict[str, str]) -> Image:
         key = digest_of(context, parent.key, json.dumps(args, sort_keys=True))
         image = Image(name, f"{PREFIX}/{name}:{key}", key, str(context), parent=parent.reference, args=args)
         images.append(image)
         return image
 
-    built("registry", directory / "registry", "trixie", {})
-    for suite in suites:
-        built(f"droplet-{suite}", directory / "droplet", suite, {})
+    built("registry", directory / "registry", base("trixie"), {})
+    for suite in sorted({name.partition("-")[2] for name in droplets}):
+        bare = built(f"droplet-{suite}", directory / "droplet", base(suite), {})
+        if f"packages-{suite}" in droplets:
+            built(f"packages-{suite}", directory / "packages", bare, {"PACKAGES": " ".join(packages[suite])})
     for name in dict.fromkeys(hub):
         recipe = STAND_INS.get(name) if official else STAND_INS[name]
         if recipe and recipe.context == "base":
             image = base(recipe.suite)
         elif recipe and not official:
-            image = built(name.replace(":", "-"), directory / recipe.context, recipe.suite, dict(recipe.args))
+            image = built(name.replace(":", "-"), directory / recipe.context, base(recipe.suite), dict(recipe.args))
         else:
             image = pulled(name)
             images.append(image)
         image.serve_as_hub(name)
     for build in builds:
-        image = built(build["name"], Path(build["context"]), "trixie", build.get("args") or {})
+        image = built(build["name"], Path(build["context"]), base("trixie"), build.get("args") or {})
         image.registry, image.repository, image.tags = "team", build["name"], [str(tag) for tag in build["tags"]]
     return [*bases.values(), *images]
 
@@ -238,7 +249,8 @@ def main() -> None:
         argument_spec={
             "directory": {"type": "path", "required": True},
             "hub": {"type": "list", "elements": "str", "default": []},
-            "suites": {"type": "list", "elements": "str", "default": ["trixie"]},
+            "droplets": {"type": "list", "elements": "str", "default": ["droplet-trixie"]},
+            "packages": {"type": "dict", "default": {}},
             "official": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
             "builds": {"type": "list", "elements": "dict", "default": []},
             "hub_registry": {"type": "str"},
@@ -254,7 +266,8 @@ def main() -> None:
     try:
         engine = docker.from_env(timeout=20)
         official = wanted["official"] == "always" or (wanted["official"] == "auto" and official_can_be_pulled(engine))
-        images = plan(Path(wanted["directory"]), wanted["hub"], wanted["suites"], wanted["builds"], official)
+        kinds = {kind: wanted[kind] for kind in ("hub", "droplets", "packages", "builds")}
+        images = plan(Path(wanted["directory"]), official=official, **kinds)
         present = {tag for image in engine.images.list() for tag in image.tags}
         for image in images:
             if image.reference in present:

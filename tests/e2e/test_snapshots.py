@@ -1,0 +1,46 @@
+"""A lab that comes from a snapshot is what provisioning and a deploy had made of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.facts import facts
+from tests.e2e.fleet import HOST, STAGING_LAB, Environment
+
+LAB = STAGING_LAB
+# Something that a host may differ in, and how it is taken back.
+DIFFERENCES = {
+    "stamp": ("echo >> /opt/flotilla/stamp.json", "sed -i '$d' /opt/flotilla/stamp.json"),
+    "unit": ("systemctl mask flotilla-other", "systemctl unmask flotilla-other"),
+    "container": ("docker pause redis", "docker unpause redis"),
+    "network": ("docker network create other", "docker network rm other"),
+    "volume": ("docker volume create other", "docker volume rm other"),
+    "rule": ("nft add chain inet flotilla other", "nft delete chain inet flotilla other"),
+    "certificate": (
+        "cp /opt/flotilla/redis/certs/current/tls.crt /opt/flotilla/redis/other.crt",
+        "rm /opt/flotilla/redis/other.crt",
+    ),
+    "account": ("useradd other", "userdel other"),
+}
+
+
+def test_it_is_as_it_was_provisioned(served: Environment, provisioned_facts: dict[str, list[str]]) -> None:
+    assert provisioned_facts[HOST]
+    assert facts(served) == provisioned_facts
+
+
+def test_a_deploy_provisions_nothing_and_changes_nothing(served: Environment) -> None:
+    again = served.deploy("1.0.0").succeeded()
+    assert again.recap[HOST].changed == 0
+    assert "Write down who provisions the host" not in again.output
+
+
+@pytest.mark.parametrize("kind", DIFFERENCES)
+def test_a_difference_would_be_seen(served: Environment, provisioned_facts: dict[str, list[str]], kind: str) -> None:
+    differ, undo = DIFFERENCES[kind]
+    served.ssh(differ)
+    try:
+        found = set(facts(served)[HOST]) ^ set(provisioned_facts[HOST])
+    finally:
+        served.ssh(undo)
+    assert {line.split()[0] for line in found} == {kind}
