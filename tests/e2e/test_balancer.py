@@ -427,7 +427,7 @@ def test_a_drained_host_gets_nothing_until_it_is_ready(front: Environment) -> No
 
 
 def test_a_host_that_is_switched_off_costs_what_was_in_flight_there(front: Environment) -> None:
-    droplet = docker.from_env().containers.get(f"{front.name}-{HOSTS[0]}")
+    droplet = docker.from_env(timeout=300).containers.get(f"{front.name}-{HOSTS[0]}")
     with load_on(front, *GETS_AND_POSTS, Stream(Kind.SLOW, Mode.NEW, concurrency=2)) as load:
         time.sleep(3)
         killed = time.time()
@@ -590,7 +590,7 @@ BOOTED = "cut -d ' ' -f 22 /proc/1/stat"
 @contextmanager
 def rebooting(front: Environment, hosts: Sequence[str]) -> Iterator[None]:
     """Let droplets come back from a reboot of their own, as machines do."""
-    droplets = [docker.from_env().containers.get(f"{front.name}-{host}") for host in hosts]
+    droplets = [docker.from_env(timeout=300).containers.get(f"{front.name}-{host}") for host in hosts]
 
     def restarts(policy: Any) -> None:
         for droplet in droplets:

@@ -51,7 +51,7 @@ def entry(**changes: Any) -> dict[str, Any]:
     Always the same towards the edge: a changed edge is provisioned first, and its reload closes idle connections.
     """
     environment = {"UPDATE_MONITOR": f"{MONITOR_SECONDS}s", **changes.pop("environment", {})}
-    return app_entry(PRODUCTION, environment=environment, deadlines={"drain_seconds": 10}, **changes)
+    return app_entry(PRODUCTION, environment=environment, deadlines={"drain_seconds": 6}, **changes)
 
 
 LAB = FLEET_LAB
@@ -167,7 +167,7 @@ def test_a_rollback_needs_neither_registry_nor_checkout(fleet: Environment, tmp_
     listed = fleet.playbook("rollback.yml", "-e", "list=true").succeeded().text
     target = next(re.finditer(r'"(\S+) +can be gone back to', listed))[1]
     elsewhere = fleet.over(tmp_path, {"apps": [entry(source="compose/gone", readiness={"path": "/gone"})]})
-    registry = docker.from_env().containers.get(f"{fleet.name}-registry")
+    registry = docker.from_env(timeout=300).containers.get(f"{fleet.name}-registry")
     registry.pause()
     began = time.time()
     try:
@@ -358,7 +358,7 @@ def test_a_dead_runs_lock_can_be_removed(fleet: Environment) -> None:
 def test_a_host_that_is_lost_while_it_commits_makes_it_mixed(fleet: Environment) -> None:
     before = versions(fleet)[0]
     version = other(before)
-    droplet = docker.from_env().containers.get(f"{fleet.name}-{HOSTS[1]}")
+    droplet = docker.from_env(timeout=300).containers.get(f"{fleet.name}-{HOSTS[1]}")
     with deploy_until(fleet, version, HOSTS[1], "committing") as process:
         droplet.pause()
         try:
@@ -380,7 +380,7 @@ def test_a_host_that_is_lost_while_it_commits_makes_it_mixed(fleet: Environment)
 
 def test_a_host_that_is_down_is_refused_or_left_out_on_purpose(fleet: Environment) -> None:
     before = versions(fleet)[0]
-    droplet = docker.from_env().containers.get(f"{fleet.name}-{HOSTS[0]}")
+    droplet = docker.from_env(timeout=300).containers.get(f"{fleet.name}-{HOSTS[0]}")
     droplet.pause()
     try:
         refused = fleet.deploy(other(before))

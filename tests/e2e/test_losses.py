@@ -83,13 +83,13 @@ def backups(database: Environment) -> list[dict[str, Any]]:
 
 def destroyed(host: Environment) -> float:
     """The droplet is gone, its disk too. Returns when it was, in seconds since the epoch."""
-    docker.from_env().containers.get(f"{host.name}-{host.host}").remove(v=True, force=True)
+    docker.from_env(timeout=300).containers.get(f"{host.name}-{host.host}").remove(v=True, force=True)
     return time.time()
 
 
 def replaced(host: Environment) -> None:
     """A bare droplet at the same address; its host key is known, as a person would have made it."""
-    engine = docker.from_env()
+    engine = docker.from_env(timeout=300)
     names = {one.name: one.id for one in engine.containers.list(filters={"label": f"flotilla.lab={host.name}"})}
     lab_up(host, LAB)
     kept = {one.name: one.id for one in engine.containers.list(filters={"label": f"flotilla.lab={host.name}"})}
@@ -98,7 +98,7 @@ def replaced(host: Environment) -> None:
 
 def switched_off_and_on(host: Environment) -> None:
     """Without a word to what runs there, as when the power goes. The machine's own cache of the disk stays."""
-    droplet = docker.from_env().containers.get(f"{host.name}-{host.host}")
+    droplet = docker.from_env(timeout=300).containers.get(f"{host.name}-{host.host}")
     droplet.kill()
     time.sleep(3)
     droplet.start()

@@ -94,7 +94,7 @@ class Scene:
         return self.fleet.live().release
 
     def droplet(self, host: str) -> Any:
-        return docker.from_env().containers.get(f"{self.fleet.name}-{host}")
+        return docker.from_env(timeout=300).containers.get(f"{self.fleet.name}-{host}")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_the_controller_is_killed_in_an_abort(scene: Scene, tmp_path: Path) -> N
 def test_ssh_to_one_host_is_cut(scene: Scene, phase: str) -> None:
     """The public network goes away under the controller; requests come by the private one."""
     before, version = scene.versions()[0], scene.other()
-    network = docker.from_env().networks.get(f"{scene.fleet.name}-public")
+    network = docker.from_env(timeout=300).networks.get(f"{scene.fleet.name}-public")
     droplet, address = scene.droplet(OTHER), scene.fleet.on(OTHER).address
     with deploy_at(scene, version, OTHER, phase) as process:
         network.disconnect(droplet)
@@ -397,7 +397,7 @@ def test_a_migration_that_fails_or_hangs(scene: Scene, tmp_path: Path, rehearsal
 
 def test_the_registry_is_down(scene: Scene) -> None:
     before, version = scene.versions()[0], scene.other()
-    registry = docker.from_env().containers.get(f"{scene.fleet.name}-registry")
+    registry = docker.from_env(timeout=300).containers.get(f"{scene.fleet.name}-registry")
     registry.stop(timeout=1)
     try:
         refused(scene, scene.fleet.deploy(version), before)

@@ -13,7 +13,7 @@ from tests.lab.waiting import eventually
 
 def test_a_reboot_opens_nothing_for_a_moment(lab: Path, droplet: Droplet) -> None:
     (found,) = json.loads((lab.parent / "lab.json").read_text())["droplets"]
-    docker.from_env().containers.get(found["container"]).restart(timeout=60)
+    docker.from_env(timeout=300).containers.get(found["container"]).restart(timeout=60)
     opened = []
 
     def back() -> bool:
