@@ -26,6 +26,7 @@ import pytest
 from tests.e2e.fleet import APP, FLEET_LAB, PRODUCTION, Environment, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
 from tests.e2e.strangers import Found, Stranger, dropped, scan, stranger
+from tests.e2e.waiting import GENEROUS_SECONDS, eventually
 
 DEPLOYS = int(os.environ.get("FLOTILLA_DEPLOYS", "2"))
 ROLLBACKS = int(os.environ.get("FLOTILLA_ROLLBACKS", "1"))
@@ -34,8 +35,8 @@ HOSTS = ("production-app-1", "production-app-2")
 WITH_CERTIFICATES = (*HOSTS, "production-db-1", "production-cache-1")
 CURRENT = "readlink /opt/flotilla/*/certs/current /opt/flotilla/nginx/certs/issued/current 2> /dev/null || true"
 PAGE = "Under maintenance"
-# A deploy holds the old colour so long for what is in flight.
-DRAIN_SECONDS = 10
+# A deploy holds the old colour so long for what is in flight: websockets take all of it, slow requests half.
+DRAIN_SECONDS = 6
 
 GETS_AND_POSTS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=20),
@@ -45,8 +46,8 @@ GETS_AND_POSTS = (
 )
 EVERYTHING = (
     *GETS_AND_POSTS,
-    Stream(Kind.SLOW, Mode.KEEPALIVE, concurrency=2, path="/api/slow?seconds=5", connections=2),
-    Stream(Kind.SLOW, Mode.NEW, concurrency=2, path="/api/slow?seconds=5"),
+    Stream(Kind.SLOW, Mode.KEEPALIVE, concurrency=2, path="/api/slow?seconds=3", connections=2),
+    Stream(Kind.SLOW, Mode.NEW, concurrency=2, path="/api/slow?seconds=3"),
     Stream(Kind.WEBSOCKET, concurrency=50),
 )
 
@@ -55,7 +56,7 @@ def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[
     """The production inventory's app; its traffic is watched for a short time only."""
     return app_entry(
         PRODUCTION,
-        environment={"UPDATE_MONITOR": "3s", **(environment or {})},
+        environment={"UPDATE_MONITOR": "2s", **(environment or {})},
         deadlines={"drain_seconds": DRAIN_SECONDS},
         **changes,
     )
@@ -68,13 +69,13 @@ LAB = FLEET_LAB
 def front(served: Environment) -> Environment:
     """The environment as users see it: through the balancer."""
     front = served.on(BALANCER)
-    front.live_within(30)
+    front.live_within(GENEROUS_SECONDS)
     return front
 
 
 @contextmanager
 def load_on(front: Environment, *streams: Stream, timeout: float = 30) -> Iterator[BackgroundLoad]:
-    plan = Plan(Target(front.url, front.domain, str(front.ca)), streams, seconds=1800, timeout=timeout)
+    plan = Plan(Target(front.url, front.domain, str(front.ca)), streams, seconds=3600, timeout=timeout)
     with BackgroundLoad(plan) as load:
         time.sleep(2)
         yield load
@@ -82,14 +83,17 @@ def load_on(front: Environment, *streams: Stream, timeout: float = 30) -> Iterat
 
 def awake(host: Environment) -> None:
     """Wait until a droplet that was switched on has its engine."""
-    deadline = time.monotonic() + 120
-    while host.ssh("docker info > /dev/null 2>&1 && echo up", check=False).strip() != "up":
-        assert time.monotonic() < deadline, f"{host.host} does not come up"
-        time.sleep(1)
+    up = "docker info > /dev/null 2>&1 && echo up"
+    eventually(lambda: host.ssh(up, check=False).strip() == "up", why=f"{host.host} comes up")
 
 
 def hosts_that_answer(front: Environment, requests: int = 20) -> set[str]:
     return {front.live().host for _ in range(requests)}
+
+
+def all_hosts_answer(front: Environment) -> None:
+    """Each host gets its share, as soon as the balancer finds it well."""
+    eventually(lambda: hosts_that_answer(front) == set(HOSTS), why="all hosts answer")
 
 
 def stored_once(front: Environment, result: Result) -> None:
@@ -104,7 +108,7 @@ def stored_once(front: Environment, result: Result) -> None:
 
 
 def test_both_hosts_answer_over_tls(front: Environment) -> None:
-    assert hosts_that_answer(front) == set(HOSTS)
+    all_hosts_answer(front)
     plain = front.fetch("/api/version?x=1", tls=False)
     assert (plain.status, plain.headers["location"]) == (308, f"https://{front.domain}/api/version?x=1")
 
@@ -114,8 +118,16 @@ def test_a_request_has_one_id_in_all_logs(front: Environment) -> None:
     request_id = answer.headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f-]{36}", request_id)
     host = str(answer.json()["host"])
-    assert request_id in front.on(host).ssh("tail -n 200 /opt/flotilla/nginx/logs/access.log")
-    assert request_id in front.ssh("docker logs --tail 200 haproxy-haproxy-1 2>&1")
+    for place, log in (
+        (front.on(host), "tail -n 200 /opt/flotilla/nginx/logs/access.log"),
+        (front, "docker logs --tail 200 haproxy-haproxy-1 2>&1"),
+    ):
+        eventually(partial(prints, place, log, request_id), why=f"{place.host} has logged {request_id}")
+
+
+def prints(host: Environment, command: str, text: str) -> bool:
+    """Whether a command on a host prints a text."""
+    return text in host.ssh(command)
 
 
 def test_metrics_are_on_the_private_network_only(front: Environment) -> None:
@@ -196,13 +208,15 @@ def test_a_host_with_somebody_elses_certificate_gets_nothing(front: Environment)
         # The container also forgets the sessions that a client may resume without another look at the certificate.
         f" -keyout tls.key -out tls.crt 2> /dev/null && ln -sfn foreign ../current && {restart}"
     )
+    shown = "openssl s_client -connect 127.0.0.1:443 -servername www.example.com < /dev/null 2> /dev/null"
+    subject = f"{shown} | openssl x509 -noout -subject 2> /dev/null | tr -d ' '"
     try:
-        time.sleep(5)
+        eventually(partial(prints, odd, subject, "CN=edge"), why="the certificate is shown")
         assert hosts_that_answer(front) == {HOSTS[0]}
     finally:
         odd.ssh(f"cd {certs} && ln -sfn {version} current && rm -r foreign && {restart}")
-    front.module("flotilla_balancer", state="ready", hosts=[HOSTS[1]], seconds=60)
-    assert hosts_that_answer(front) == set(HOSTS)
+    front.module("flotilla_balancer", state="ready", hosts=[HOSTS[1]], seconds=GENEROUS_SECONDS)
+    all_hosts_answer(front)
 
 
 def test_a_second_provisioning_changes_nothing(front: Environment) -> None:
@@ -326,11 +340,11 @@ def test_a_stranger_finds_nothing_more_afterwards(
     front: Environment, strangers: Mapping[str, Stranger], name: str, happens: Callable[[Environment], None]
 ) -> None:
     happens(front.on(name))
-    front.live_within(120)
+    front.live_within(GENEROUS_SECONDS)
     found = found_by_strangers(front, strangers, name)
     assert found == {name: [declared_for_all(name)] * len(NETWORKS)}
-    front.module("flotilla_balancer", state="ready", hosts=list(HOSTS), seconds=120)
-    assert hosts_that_answer(front) == set(HOSTS)
+    front.module("flotilla_balancer", state="ready", hosts=list(HOSTS), seconds=GENEROUS_SECONDS)
+    all_hosts_answer(front)
 
 
 def test_a_firewall_that_would_shut_out_its_operator_is_refused(front: Environment, tmp_path: Path) -> None:
@@ -393,7 +407,8 @@ def test_a_reload_costs_nothing(front: Environment) -> None:
 
 def test_a_drained_host_gets_nothing_until_it_is_ready(front: Environment) -> None:
     with load_on(front, *GETS_AND_POSTS) as load:
-        assert front.module("flotilla_balancer", state="drained", hosts=[HOSTS[0]], seconds=30)["changed"] is True
+        drained = front.module("flotilla_balancer", state="drained", hosts=[HOSTS[0]], seconds=GENEROUS_SECONDS)
+        assert drained["changed"] is True
         assert hosts_that_answer(front) == {HOSTS[1]}
         status = front.playbook("playbooks/status.yml")
         assert status.rc != 0
@@ -401,8 +416,9 @@ def test_a_drained_host_gets_nothing_until_it_is_ready(front: Environment) -> No
         front.module("flotilla_balancer", state="reloaded")
         assert hosts_that_answer(front) == {HOSTS[1]}
         assert front.module("flotilla_balancer", state="drained", hosts=[HOSTS[0]])["changed"] is False
-        assert front.module("flotilla_balancer", state="ready", hosts=[HOSTS[0]])["changed"] is True
-        assert hosts_that_answer(front) == set(HOSTS)
+        ready = front.module("flotilla_balancer", state="ready", hosts=[HOSTS[0]], seconds=GENEROUS_SECONDS)
+        assert ready["changed"] is True
+        all_hosts_answer(front)
         assert re.search(
             rf"{BALANCER} +{APP} +{HOSTS[0]} +up ", front.playbook("playbooks/status.yml").succeeded().text
         )
@@ -411,7 +427,7 @@ def test_a_drained_host_gets_nothing_until_it_is_ready(front: Environment) -> No
 
 
 def test_a_host_that_is_switched_off_costs_what_was_in_flight_there(front: Environment) -> None:
-    droplet = docker.from_env().containers.get(f"{front.name}-{HOSTS[0]}")
+    droplet = docker.from_env(timeout=300).containers.get(f"{front.name}-{HOSTS[0]}")
     with load_on(front, *GETS_AND_POSTS, Stream(Kind.SLOW, Mode.NEW, concurrency=2)) as load:
         time.sleep(3)
         killed = time.time()
@@ -419,15 +435,21 @@ def test_a_host_that_is_switched_off_costs_what_was_in_flight_there(front: Envir
         time.sleep(25)
         droplet.start()
         awake(front.on(HOSTS[0]))
-        front.module("flotilla_balancer", state="ready", hosts=[HOSTS[0]], seconds=120)
+        front.module("flotilla_balancer", state="ready", hosts=[HOSTS[0]], seconds=GENEROUS_SECONDS)
         result = load.stop()
     for failure in result.failures:
         print(f"{failure.time - killed:+.2f} s {failure.stream} {failure.reason} {failure.detail}")
     # A POST may have been carried out: it is sent once, and those that the host had may be lost.
     assert all(failure.stream.startswith("post") for failure in result.failures), result.summary(shown=30)
-    assert len(result.failures) <= 5, result.summary(shown=30)
-    assert hosts_that_answer(front) == set(HOSTS)
+    assert len(result.failures) <= 5 + in_flight(result), result.summary(shown=30)
+    all_hosts_answer(front)
     stored_once(front, result)
+
+
+def in_flight(result: Result) -> float:
+    """How many POSTs were on their way at a time at most, by how long their answers took here and now."""
+    rates = {stream.name: stream.rate or 0.0 for stream in GETS_AND_POSTS if stream.kind is Kind.POST}
+    return sum(rate * result.latency[name].p99 / 1000 for name, rate in rates.items())
 
 
 def test_engines_are_restarted_one_after_another(front: Environment, tmp_path: Path) -> None:
@@ -448,7 +470,7 @@ def test_engines_are_restarted_one_after_another(front: Environment, tmp_path: P
     assert not result.failures, result.summary(shown=30)
     assert result.goodbyes == 0
     stored_once(front, result)
-    assert hosts_that_answer(front) == set(HOSTS)
+    all_hosts_answer(front)
     # Back to what the other tests have: their first deploy would do it, and restart the engines under them.
     front.playbook("playbooks/provision.yml").succeeded()
 
@@ -472,7 +494,7 @@ def test_the_authority_is_rotated_under_load(front: Environment) -> None:
     assert old not in front.ssh(
         "cat /opt/flotilla/haproxy/authorities/$(ls -t /opt/flotilla/haproxy/authorities | head -n 1)"
     )
-    assert hosts_that_answer(front) == set(HOSTS)
+    all_hosts_answer(front)
 
 
 def engine(host: Environment) -> str:
@@ -507,7 +529,7 @@ def test_hosts_are_patched_and_rebooted_one_after_another(front: Environment) ->
         hosts[0].ssh(f"rm {BROKEN}; touch /run/reboot-required")
         with ThreadPoolExecutor() as pool:
             run = pool.submit(front.playbook, *patch)
-            hosts[0].ssh("timeout 60 sh -c 'until grep -qs patch /opt/flotilla/lock.json; do sleep 0.1; done'")
+            hosts[0].ssh("timeout 110 sh -c 'until grep -qs patch /opt/flotilla/lock.json; do sleep 0.1; done'")
             deploy = front.deploy("1.1.0")
             done = run.result().succeeded()
         assert deploy.rc != 0
@@ -518,7 +540,7 @@ def test_hosts_are_patched_and_rebooted_one_after_another(front: Environment) ->
     stored_once(front, result)
     assert all(host.ssh(BOOTED) != before for host, before in zip(hosts, booted, strict=True))
     assert hosts[0].ssh("dpkg-query --show --showformat '${Version}' hello") > "1"
-    assert hosts_that_answer(front) == set(HOSTS)
+    all_hosts_answer(front)
 
     again = front.playbook("playbooks/patch.yml", "--limit", HOSTS[0], "-e", "patch_upgrade=full").succeeded()
     assert {host: recap.changed for host, recap in again.recap.items()} == {HOSTS[0]: 0}
@@ -544,8 +566,8 @@ def test_hosts_of_data_and_the_balancer_are_patched_and_rebooted(front: Environm
     for host in hosts:
         assert host.ssh("dpkg-query --show --showformat '${Version}' hello") > "1"
         assert host.ssh("ls /opt/flotilla/lock.json", check=False) == ""
-    front.live_within(60)
-    assert hosts_that_answer(front) == set(HOSTS)
+    front.live_within(GENEROUS_SECONDS)
+    all_hosts_answer(front)
     assert hosts[2].sql("SELECT count(*) FROM notes") == rows
 
 
@@ -568,7 +590,7 @@ BOOTED = "cut -d ' ' -f 22 /proc/1/stat"
 @contextmanager
 def rebooting(front: Environment, hosts: Sequence[str]) -> Iterator[None]:
     """Let droplets come back from a reboot of their own, as machines do."""
-    droplets = [docker.from_env().containers.get(f"{front.name}-{host}") for host in hosts]
+    droplets = [docker.from_env(timeout=300).containers.get(f"{front.name}-{host}") for host in hosts]
 
     def restarts(policy: Any) -> None:
         for droplet in droplets:
@@ -588,7 +610,7 @@ def test_stop_first_costs_nothing_behind_a_balancer(front: Environment, tmp_path
     # The engine remembers 256 events, most of them those of health checks: somebody has to listen meanwhile.
     listen = "docker events --filter label=com.docker.compose.service=api --filter event=start --filter event=die"
     for host in map(front.on, HOSTS):
-        host.ssh(f"nohup timeout 900 {listen} --format '{{{{json .}}}}' > /root/events 2>&1 < /dev/null &")
+        host.ssh(f"nohup timeout 3000 {listen} --format '{{{{json .}}}}' > /root/events 2>&1 < /dev/null &")
     with load_on(front, *GETS_AND_POSTS, Stream(Kind.SLOW, Mode.NEW, concurrency=2)) as load:
         for version in ({"1.0.0": "1.1.0", "1.1.0": "1.0.0"}[live], live):
             alone.deploy(version).succeeded()
@@ -598,6 +620,8 @@ def test_stop_first_costs_nothing_behind_a_balancer(front: Environment, tmp_path
     stored_once(front, result)
     for host in map(front.on, HOSTS):
         # The old colour had ended before the new one was made.
+        twice = "test $(grep -c 'Action.:.start' /root/events) -ge 2 && echo twice || true"
+        eventually(partial(prints, host, twice, "twice"), why=f"both starts are told of on {host.host}")
         events = host.ssh("cat /root/events")
         assert events.count('"Action":"start"') == 2, events
         assert both_ran(events) == set(), host.host
@@ -608,7 +632,7 @@ def test_stop_first_costs_nothing_behind_a_balancer(front: Environment, tmp_path
     assert run.rc != 0
     assert "reverted, traffic moved and moved back" in run.output.rstrip().splitlines()[-1]
     assert {front.live().version for _ in range(10)} == {before}
-    assert hosts_that_answer(front) == set(HOSTS)
+    all_hosts_answer(front)
 
 
 def both_ran(events: str) -> set[str]:

@@ -34,7 +34,7 @@ RENEWING = ("-e", "pki_valid_days=398", "-e", "pki_renew_days=397")
 def load_on(served: Environment) -> Iterator[list[Result]]:
     """People who use the app during the block; what they saw is in the list after it."""
     seen: list[Result] = []
-    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=1800, timeout=30)
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=1800)
     with BackgroundLoad(plan) as load:
         yield seen
         seen.append(load.stop())

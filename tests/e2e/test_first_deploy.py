@@ -88,7 +88,7 @@ async def postgres(host, context):
 
 async def redis_(host, trusted):
     tls = {} if trusted is None else {"ssl": True, "ssl_ca_certs": trusted, "ssl_check_hostname": True}
-    client = redis.asyncio.Redis(host=host, password=secret("redis_password"), socket_timeout=5, **tls)
+    client = redis.asyncio.Redis(host=host, password=secret("redis_password"), socket_timeout=60, **tls)
     await client.ping()
 
 async def main():
@@ -322,7 +322,7 @@ def test_compose_reads_what_the_resolver_and_the_roles_write(first: FirstDeploy,
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stdout
     assert "skipped" not in done.stdout, done.stdout

@@ -35,7 +35,7 @@ FIRST, SECOND = "2.2.6-r1", "2.2.6-r2"
 EDITS = Path(__file__).with_name("foreign_app")
 EDITED = {"inventories", "compose/app"}
 LEFT_OUT = (".git", ".venv", ".lab", ".vault", "build", "__pycache__", ".*_cache", ".ansible", ".hypothesis")
-SECONDS = 600
+SECONDS = 1500
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Browser:
     def open(self, path: str, form: dict[str, str] | None = None) -> Page:
         """GET a path, or POST a form to it; follow where that leads."""
         context = ssl.create_default_context(cafile=self.droplet.ca)
-        connection = PinnedConnection(self.droplet.address, DOMAIN, context, timeout=15)
+        connection = PinnedConnection(self.droplet.address, DOMAIN, context, timeout=60)
         headers = {"Host": DOMAIN, "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -175,7 +175,7 @@ def rolled(served: Team, reader: Browser) -> Result:
         Stream(Kind.GET, Mode.NEW, rate=5, path="/healthcheck"),
     )
     target = Target(served.droplet.url, DOMAIN, str(served.droplet.ca))
-    with BackgroundLoad(Plan(target, streams, seconds=SECONDS, timeout=15)) as load:
+    with BackgroundLoad(Plan(target, streams, seconds=SECONDS)) as load:
         served.playbook("deploy.yml", "-e", f"version={SECOND}")
         return load.stop()
 

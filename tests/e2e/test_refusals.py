@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.fleet import APP, HOST, ROOT, STAGING_LAB, Environment, Live, Run, app_entry, inventory_variables
+from tests.e2e.waiting import eventually
 
 LAB = STAGING_LAB
 NEXT = "Next: "
@@ -66,8 +67,9 @@ def untouched(environment: Environment) -> bool:
 
 @pytest.mark.parametrize("port", [80, 443])
 def test_a_taken_port_is_refused_before_anything_is_touched(bare: Environment, port: int) -> None:
-    bare.ssh(f"systemd-run --unit squatter python3 -m http.server {port} && sleep 1")
+    bare.ssh(f"systemd-run --unit squatter python3 -m http.server {port}")
     try:
+        eventually(lambda: bare.ssh(f"ss -Hltn 'sport = :{port}'"), why=f"somebody listens on port {port}")
         run = bare.deploy()
     finally:
         bare.ssh("systemctl stop squatter")
@@ -115,6 +117,8 @@ class Bad:
 
 
 FILE = "compose.yaml"
+# Of a release that never is: time enough to start, to listen and to be probed on a busy machine.
+READY_SECONDS = 20
 BAD = {
     "an image that does not exist": Bad(
         ("services.api.image", "has no image registry.example.com/acme/notes:9.9.9", "-e version=<version>"),
@@ -142,11 +146,11 @@ BAD = {
     ),
     "a service that never becomes healthy": Bad(
         ("api", "not ready in time", "probe:", "listens on: 3000"),
-        app={"environment": {"REHEARSE": "unhealthy"}, "deadlines": {"ready_seconds": 10}},
+        app={"environment": {"REHEARSE": "unhealthy"}, "deadlines": {"ready_seconds": READY_SECONDS}},
     ),
     "a release that is never ready": Bad(
         ("/api/ready of the new release answered 503", "wanted 200"),
-        app={"environment": {"REHEARSE": "not_ready"}, "deadlines": {"ready_seconds": 8}},
+        app={"environment": {"REHEARSE": "not_ready"}, "deadlines": {"ready_seconds": READY_SECONDS}},
     ),
     "a migration that fails": Bad(
         ("the migration (migrate) failed", "no colour was booted", "migration: failed"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.fleet import Environment, Lab
+from tests.e2e.waiting import GENEROUS_SECONDS, eventually
 
 LAB = Lab(
     overlay={
@@ -26,27 +27,24 @@ CONFIRM = ("-e", "confirm=staging")
 @pytest.fixture(scope="module")
 def backed_up(served: Environment) -> Environment:
     """1.0.0 serves, its database has a full backup, and a second release with a migration came after it."""
-    deadline = time.monotonic() + 120
-    while not json.loads(served.ssh("flotilla-restore look"))["backups"]:
-        assert time.monotonic() < deadline, "there is no first backup"
-        time.sleep(2)
+    eventually(lambda: json.loads(served.ssh("flotilla-restore look"))["backups"], why="there is a first backup")
     served.sql("CREATE TABLE kept (id int); INSERT INTO kept SELECT generate_series(1, 100)")
     served.deploy("1.1.0").succeeded()
     served.sql("INSERT INTO kept SELECT generate_series(101, 150)")
 
     # What a drill looks for is set each minute, and has to have been sent once.
-    def holds(query: str) -> bool:
-        return served.sql(query, "postgres") == ["t"]
-
-    deadline = time.monotonic() + 180
-    while not holds("SELECT to_regclass('flotilla.marker') IS NOT NULL"):
-        assert time.monotonic() < deadline, "no marker is set"
-        time.sleep(2)
-    (segment,) = served.sql("SELECT pg_walfile_name(pg_switch_wal())", "postgres")
-    while not holds(f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver"):
-        assert time.monotonic() < deadline, f"{segment} is not archived"
-        time.sleep(2)
+    marked = "SELECT to_regclass('flotilla.marker') IS NOT NULL"
+    eventually(lambda: served.sql(marked, "postgres") == ["t"], why="a marker is set")
+    send_all(served)
     return served
+
+
+def send_all(environment: Environment) -> None:
+    """Close the segment of the log that is written to, and wait until it and all before it have been sent."""
+    environment.sql("SELECT pg_create_restore_point('closed')", "postgres")
+    (segment,) = environment.sql("SELECT pg_walfile_name(pg_switch_wal())", "postgres")
+    sent = f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver"
+    eventually(lambda: environment.sql(sent, "postgres") == ["t"], why=f"{segment} is archived")
 
 
 def record(environment: Environment) -> dict[str, Any]:
@@ -118,10 +116,10 @@ def test_in_place_and_back_again(backed_up: Environment) -> None:
     assert "notes.public.kept: 150 rows now, 100 then (-50)" in run.text
     assert "-e state=undone -e confirm=staging" in run.text
     assert backed_up.sql("SELECT count(*) FROM kept") == ["100"]
-    assert backed_up.live_within(30).version == "1.1.0"
+    assert backed_up.live_within(GENEROUS_SECONDS).version == "1.1.0"
     backed_up.playbook(RESTORE, "-e", "state=undone", *CONFIRM).succeeded()
     assert backed_up.sql("SELECT count(*) FROM kept") == ["150"]
-    assert backed_up.live_within(30).version == "1.1.0"
+    assert backed_up.live_within(GENEROUS_SECONDS).version == "1.1.0"
 
 
 def test_a_rollback_says_what_stays_in_the_database(backed_up: Environment) -> None:
@@ -133,8 +131,7 @@ def test_a_rollback_says_what_stays_in_the_database(backed_up: Environment) -> N
 
 
 def test_a_lost_database_is_never_replaced_by_an_empty_one(backed_up: Environment) -> None:
-    backed_up.sql("SELECT pg_switch_wal()")
-    time.sleep(5)
+    send_all(backed_up)
     backed_up.ssh("docker rm --force postgres && docker volume rm postgres-data")
     began = time.monotonic()
     run = backed_up.playbook("playbooks/provision.yml")
@@ -145,4 +142,4 @@ def test_a_lost_database_is_never_replaced_by_an_empty_one(backed_up: Environmen
     assert backed_up.sql("SELECT count(*) FROM kept") == ["150"]
     backed_up.playbook(RESTORE, "-e", "state=confirmed", *CONFIRM).succeeded()
     backed_up.playbook("playbooks/provision.yml").succeeded()
-    assert backed_up.live_within(60).version == "1.0.0"
+    assert backed_up.live_within(GENEROUS_SECONDS).version == "1.0.0"

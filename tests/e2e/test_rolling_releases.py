@@ -19,7 +19,7 @@ VERSIONS = ("1.1.0", "1.0.0")
 REQUESTS_PER_DEPLOY = 1000
 
 # A deploy holds the old colour for the requests in flight: the slow ones end in time, and websockets get their goodbye.
-SLOW_SECONDS = 6
+SLOW_SECONDS = 3
 STREAMS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=40),
     Stream(Kind.GET, Mode.KEEPALIVE, rate=10, path="/"),
@@ -45,7 +45,7 @@ class Rolled:
 
 @pytest.fixture(scope="module")
 def rolled(served: Environment) -> Rolled:
-    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=3600, timeout=30)
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=3600)
     deploys, colours = [], []
     with BackgroundLoad(plan) as load:
         for version in itertools.islice(itertools.cycle(VERSIONS), DEPLOYS):

@@ -66,7 +66,7 @@ def addition(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> A
         Stream(Kind.POST, Mode.NEW, rate=5),
         Stream(Kind.GET, Mode.KEEPALIVE, rate=20),
     )
-    with BackgroundLoad(Plan(Target(served.url, DOMAIN, str(served.ca)), streams, seconds=300)) as load:
+    with BackgroundLoad(Plan(Target(served.url, DOMAIN, str(served.ca)), streams, seconds=1800)) as load:
         both.deploy().succeeded()
         result = load.stop()
     value = served.ssh(f"docker exec redis sh -c '{REDIS} get remember'").strip()
@@ -108,7 +108,7 @@ def test_a_version_wants_the_name_of_its_app(both: Environment) -> None:
 def test_a_release_of_one_is_nothing_to_the_other(both: Environment, rolled: str, other: str) -> None:
     containers, live = both.colours(other), both.live(DOMAINS[other])
     streams = (Stream(Kind.GET, Mode.KEEPALIVE, rate=20), Stream(Kind.GET, Mode.NEW, rate=10))
-    plan = Plan(Target(both.url, DOMAINS[other], str(both.ca)), streams, seconds=300)
+    plan = Plan(Target(both.url, DOMAINS[other], str(both.ca)), streams, seconds=1800)
     with BackgroundLoad(plan) as load:
         both.deploy("1.1.0", rolled).succeeded()
         result = load.stop()

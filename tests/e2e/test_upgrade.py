@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.fleet import DOMAIN, Environment, Lab, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
+from tests.e2e.waiting import GENEROUS_SECONDS, eventually
 
 pytestmark = pytest.mark.thorough
 
@@ -56,7 +57,7 @@ CONSOLE = "docker exec pgbouncer psql -XAtq -h /var/run/pgbouncer -p 6432 -U pgb
 def load_on(served: Environment) -> Iterator[list[Result]]:
     """People who read and write notes during the block; what they saw is in the list after it."""
     seen: list[Result] = []
-    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=1800, timeout=30)
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=1800)
     with BackgroundLoad(plan) as load:
         yield seen
         seen.append(load.stop())
@@ -69,7 +70,7 @@ def version(served: Environment) -> str:
 def served_by(served: Environment, major: str) -> None:
     """The app reads and writes, with the server of that version behind it."""
     assert version(served) == major
-    assert served.live_within(30).version == "1.0.0"
+    assert served.live_within(GENEROUS_SECONDS).version == "1.0.0"
     before = int(served.sql("SELECT count(*) FROM notes")[0])
     with load_on(served) as seen:
         time.sleep(2)
@@ -122,21 +123,17 @@ def backups(served: Environment, major: str) -> list[str]:
 
 def newest_backup(served: Environment) -> str:
     """Its label, when the first one has been made."""
-    deadline = time.monotonic() + 180
-    while not (made := backups(served, version(served))):
-        assert time.monotonic() < deadline, "there is no first backup"
-        time.sleep(2)
-    return made[-1]
+    return eventually(lambda: backups(served, version(served)), why="there is a first backup")[-1]
 
 
 def backed_up_in_full(served: Environment, major: str) -> str:
     """The label of a full backup of this version that has been made since it serves."""
     since = served.sql("SELECT to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDD-HH24MISS')")[0]
-    deadline = time.monotonic() + 180
-    while not (found := [one for one in backups(served, major) if one.endswith("F") and one > since]):
-        assert time.monotonic() < deadline, f"no full backup of {major} since {since}"
-        time.sleep(2)
-    return found[-1]
+
+    def found() -> list[str]:
+        return [one for one in backups(served, major) if one.endswith("F") and one > since]
+
+    return eventually(found, why=f"there is a full backup of {major} since {since}")[-1]
 
 
 @pytest.fixture(scope="module")

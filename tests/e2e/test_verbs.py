@@ -89,7 +89,7 @@ def test_a_hook_can_refuse_a_deploy(served: Environment, tmp_path: Path) -> None
 
 def test_a_restart_drops_nothing_and_ships_nothing(served: Environment) -> None:
     before = served.live()
-    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=600, timeout=30)
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=1800)
     with BackgroundLoad(plan) as load:
         run = served.playbook("playbooks/restart.yml").succeeded()
         result = load.stop()
@@ -269,7 +269,7 @@ def logs_in(served: Environment, known: dict[str, str]) -> tuple[bool, bool]:
 def test_a_rotation_drops_nothing_and_ends_the_old_credentials(served: Environment) -> None:
     before, old = served.live(), credentials(served)
     assert logs_in(served, old) == (True, True)
-    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=600, timeout=30)
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), STREAMS, seconds=1800)
     with BackgroundLoad(plan) as load:
         run = served.playbook("playbooks/rotate.yml").succeeded()
         result = load.stop()

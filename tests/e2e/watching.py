@@ -79,7 +79,7 @@ def _sampler(command: Sequence[str], seen: list[str]) -> Iterator[None]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=300)
             seen += json.loads(output)
         finally:
             if process.poll() is None:

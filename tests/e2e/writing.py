@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.e2e.fleet import Environment
+from tests.lab.waiting import GENEROUS_SECONDS, eventually
 
 SESSIONS = 4
 PSQL = ["docker", "exec", "--interactive", "postgres", "psql", "-XAtqU", "postgres", "-d", "notes"]
@@ -62,12 +63,16 @@ class Writer:
             thread.join()
         self.rows.sort(key=lambda row: row.acknowledged)
 
-    def wait_for(self, more: int, seconds: float = 90) -> None:
+    def wait_for(self, more: int, seconds: float = GENEROUS_SECONDS) -> None:
         """Wait until so many more rows were acknowledged."""
-        wanted, deadline = len(self.rows) + more, time.monotonic() + seconds
-        while len(self.rows) < wanted:
-            assert time.monotonic() < deadline, f"{len(self.rows)} rows of {wanted} were acknowledged"
-            time.sleep(0.1)
+        wanted = len(self.rows) + more
+        eventually(lambda: len(self.rows) >= wanted, seconds, f"{wanted} rows are acknowledged", pause=0.1)
+
+    def pace(self, seconds: float) -> float:
+        """How many rows a second are acknowledged just now, by what comes in so many seconds."""
+        before, began = len(self.rows), time.monotonic()
+        self._ended.wait(seconds)
+        return (len(self.rows) - before) / (time.monotonic() - began)
 
     def stored(self) -> set[int]:
         """The rows that the database has now."""
@@ -76,7 +81,7 @@ class Writer:
     def _write(self, session: int) -> None:
         number = session * 10_000_000
         while not self._ended.is_set():
-            command = self.host.ssh_command(shlex.join(PSQL), "-o", "ConnectTimeout=2")
+            command = self.host.ssh_command(shlex.join(PSQL), "-o", "ConnectTimeout=10")
             # What it was asked last may be unsent when it ends.
             with (
                 suppress(BrokenPipeError),

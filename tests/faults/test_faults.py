@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,22 @@ from typing import Any
 import docker
 import pytest
 
-from tests.e2e.fleet import APP, FLEET_LAB, PRODUCTION, Environment, Run, ansible_process, app_entry
+from tests.e2e.fleet import (
+    APP,
+    FLEET_LAB,
+    PRODUCTION,
+    Environment,
+    Run,
+    ansible_process,
+    app_entry,
+    inventory_variables,
+)
 from tests.e2e.load import BackgroundLoad, Failure, Kind, Mode, Plan, Reason, Result, Stream, Target
+from tests.e2e.waiting import GENEROUS_SECONDS, eventually, in_phase
 
 BALANCER, DATABASE = "production-lb-1", "production-db-1"
 HOSTS = CANARY, OTHER = "production-app-1", "production-app-2"
 MONITOR_SECONDS = 3
-AWAKE_SECONDS = 120
 PHASES = ("preparing", "prepared", "committing", "committed", "finishing")
 STREAMS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=15),
@@ -41,8 +50,8 @@ STREAMS = (
 
 
 def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[str, Any]:
-    """The production inventory's app, with short deadlines."""
-    deadlines = {"ready_seconds": 40, "drain_seconds": 10, "pull_seconds": 60, **changes.pop("deadlines", {})}
+    """The production inventory's app, which does not wait long for what is in flight."""
+    deadlines = {"drain_seconds": 10, "pull_seconds": 180, **changes.pop("deadlines", {})}
     return app_entry(
         PRODUCTION,
         environment={"UPDATE_MONITOR": f"{MONITOR_SECONDS}s", **(environment or {})},
@@ -53,6 +62,12 @@ def entry(environment: Mapping[str, str] | None = None, **changes: Any) -> dict[
 
 
 LAB = FLEET_LAB
+# Answers may take so long while a release is watched: the inventory's milliseconds, or, where the machine is so busy
+# that they take long without a release, so many times as long as they took then.
+SLOWER = 10.0
+# How much later than it came a failure may be told of, and by what the load generator itself was late at worst.
+LATE_SECONDS = 2
+TARGET = {"environment_p95_ms": inventory_variables("environment", PRODUCTION)["environment_p95_ms"]}
 
 
 @dataclass
@@ -69,7 +84,7 @@ class Scene:
 
     def versions(self) -> list[str]:
         """What each app host serves, asked at its own edge."""
-        return [self.fleet.on(host).live_within(30).version for host in HOSTS]
+        return [self.fleet.on(host).live_within(GENEROUS_SECONDS).version for host in HOSTS]
 
     def other(self) -> str:
         """A version that is not live."""
@@ -79,13 +94,21 @@ class Scene:
         return self.fleet.live().release
 
     def droplet(self, host: str) -> Any:
-        return docker.from_env().containers.get(f"{self.fleet.name}-{host}")
+        return docker.from_env(timeout=300).containers.get(f"{self.fleet.name}-{host}")
 
 
 @pytest.fixture(scope="module")
 def fleet(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Version 1.1.0 serves, and 1.0.0 before it."""
-    fleet = served.over(tmp_path_factory.mktemp("fleet"), {"apps": [entry()], "environment_p95_ms": 500})
+    """Version 1.1.0 serves, and 1.0.0 before it; the target for the answers was measured before any fault."""
+    front = served.on(BALANCER)
+    front.live_within(GENEROUS_SECONDS)
+    plan = Plan(Target(front.url, front.domain, str(front.ca)), STREAMS, seconds=20)
+    with BackgroundLoad(plan) as load:
+        usual = load.wait().latency["get-keepalive"].p95
+    target = max(TARGET["environment_p95_ms"], round(SLOWER * usual))
+    print(f"  p95 {usual:.0f} ms without a release; {target} ms are allowed")
+    changes = {"apps": [entry()], "environment_p95_ms": target}
+    fleet = served.over(tmp_path_factory.mktemp("fleet"), changes)
     fleet.deploy("1.1.0").succeeded()
     return fleet
 
@@ -101,7 +124,11 @@ def scene(fleet: Environment) -> Iterator[Scene]:
         yield scene
         time.sleep(2)
         result = scene.result = load.stop()
-    excused = [failure for failure in result.failures if scene.allowed(failure)]
+    excused = [
+        failure
+        for failure in result.failures
+        if scene.allowed(failure) or scene.allowed(replace(failure, time=failure.time - result.lag / 1000))
+    ]
     for failure in result.failures:
         mark = " " if failure in excused else "!"
         print(f" {mark} {failure.time:.2f} {failure.stream} {failure.reason} {failure.status} {failure.detail}")
@@ -122,7 +149,7 @@ def whole(scene: Scene) -> None:
         assert (journal["phase"], journal["candidate"]) == ("idle", None)
         assert list(host.colours()) == [journal["live"]["colour"]]
         assert host.ssh("ls /opt/flotilla/lock.json", check=False) == ""
-    assert {scene.front.live().host for _ in range(30)} == set(HOSTS)
+    eventually(lambda: {scene.front.live().host for _ in range(30)} == set(HOSTS), why="the balancer uses all hosts")
 
 
 def last_line(run: Run) -> str:
@@ -141,20 +168,12 @@ def refused(scene: Scene, run: Run, before: str, *says: str) -> None:
 def deploy_at(scene: Scene, version: str, host: str, phase: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A deploy that has just come to a phase on a host."""
     with ansible_process("ansible-playbook", *scene.fleet.deploy_arguments(version, None, *arguments)) as process:
-        until(scene.fleet.on(host), phase)
+        in_phase(scene.fleet.on(host), phase)
         yield process
 
 
-def until(host: Environment, phase: str) -> None:
-    host.python(
-        f"import json, time\nend = time.time() + 120\nwhile time.time() < end:\n"
-        f"    if json.load(open('/opt/{APP}/state.json'))['phase'] == '{phase}':\n        break\n"
-        f"    time.sleep(0.01)\nelse:\n    raise SystemExit('never {phase}')\n"
-    )
-
-
-def ended(process: subprocess.Popen[str], seconds: float = 400) -> Run:
-    output, _ = process.communicate(timeout=seconds)
+def ended(process: subprocess.Popen[str]) -> Run:
+    output, _ = process.communicate(timeout=1500)
     return Run("deploy", process.returncode, output, 0.0)
 
 
@@ -165,11 +184,9 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def awake(host: Environment) -> None:
     """Wait until a droplet that was switched on has its engine and its stacks."""
-    deadline = time.monotonic() + AWAKE_SECONDS
-    while host.ssh("docker info > /dev/null 2>&1 && echo up", check=False).strip() != "up":
-        assert time.monotonic() < deadline, f"{host.host} does not come up"
-        time.sleep(1)
-    host.live_within(AWAKE_SECONDS)
+    up = "docker info > /dev/null 2>&1 && echo up"
+    eventually(lambda: host.ssh(up, check=False).strip() == "up", why=f"{host.host} comes up")
+    host.live_within(GENEROUS_SECONDS)
 
 
 # -- the controller dies -------------------------------------------------------------------------------------
@@ -190,7 +207,7 @@ def test_the_controller_is_killed_and_the_next_run_ends_it(scene: Scene, host: s
 
 def test_the_controller_is_killed_in_an_abort(scene: Scene, tmp_path: Path) -> None:
     before, version = scene.versions()[0], scene.other()
-    bad = Scene(scene.fleet.over(tmp_path, {"apps": [entry({"REHEARSE": "slow_answers:2"})]}))
+    bad = Scene(scene.fleet.over(tmp_path, {"apps": [entry({"REHEARSE": "slow_answers:2"})], **TARGET}))
     with deploy_at(bad, version, CANARY, "aborting") as controller:
         kill(controller)
     assert {scene.front.live().version for _ in range(20)} == {before}
@@ -205,7 +222,7 @@ def test_the_controller_is_killed_in_an_abort(scene: Scene, tmp_path: Path) -> N
 def test_ssh_to_one_host_is_cut(scene: Scene, phase: str) -> None:
     """The public network goes away under the controller; requests come by the private one."""
     before, version = scene.versions()[0], scene.other()
-    network = docker.from_env().networks.get(f"{scene.fleet.name}-public")
+    network = docker.from_env(timeout=300).networks.get(f"{scene.fleet.name}-public")
     droplet, address = scene.droplet(OTHER), scene.fleet.on(OTHER).address
     with deploy_at(scene, version, OTHER, phase) as process:
         network.disconnect(droplet)
@@ -285,12 +302,13 @@ def test_an_engine_is_restarted_in_the_middle(scene: Scene, phase: str) -> None:
 def died_at(moment: float) -> Callable[[Failure], bool]:
     """Only what the host had in hand may fail: POSTs, which are sent once, slow requests and websockets, at once.
 
-    A connection that nobody resets is given up 16 seconds later. A GET is sent to another host.
+    A connection that nobody resets is given up 16 seconds later, or by the client after 30. A GET is sent to another
+    host.
     """
 
     def allowed(failure: Failure) -> bool:
         kind = failure.stream.partition("-")[0]
-        return kind in ("post", "slow", "websocket") and -1 <= failure.time - moment <= 32
+        return kind in ("post", "slow", "websocket") and -1 <= failure.time - moment <= 30 + LATE_SECONDS
 
     return allowed
 
@@ -313,7 +331,7 @@ def test_a_release_that_does_not_become_ready(scene: Scene, tmp_path: Path, rehe
     flags = [switched_at(scene, host) for host in HOSTS]
     # Enough for the service, and not for what `memory` takes.
     environment = {"REHEARSE": rehearsal, "API_MEMORY": "128M"}
-    bad = scene.fleet.over(tmp_path, {"apps": [entry(environment, deadlines={"ready_seconds": 15})]})
+    bad = scene.fleet.over(tmp_path, {"apps": [entry(environment, deadlines={"ready_seconds": 30})]})
     refused(scene, bad.deploy(scene.other()), before, says)
     assert [switched_at(scene, host) for host in HOSTS] == flags
 
@@ -339,8 +357,8 @@ def test_a_release_that_is_slow_to_start_is_waited_for(scene: Scene, tmp_path: P
     [
         ("error_after_ready:2.5", "failed", HTTPStatus.INTERNAL_SERVER_ERROR),
         ("slow_answers:1.5", "95th percentile", None),
-        # Late enough to have been found well; then nobody answers for it.
-        ("crash:4", "exit", HTTPStatus.BAD_GATEWAY),
+        # Late enough to have been found well, and watched for longer; then nobody answers for it.
+        ("crash:20", "exit", HTTPStatus.BAD_GATEWAY),
     ],
 )
 def test_a_release_that_fails_under_traffic(
@@ -350,7 +368,8 @@ def test_a_release_that_fails_under_traffic(
     before, flag = scene.versions()[0], switched_at(scene, OTHER)
     died = status is HTTPStatus.BAD_GATEWAY
     scene.allowed = lambda failure: failure.status == status or (died and failure.stream == "websocket")
-    bad = scene.fleet.over(tmp_path, {"apps": [entry({"REHEARSE": rehearsal})]})
+    watched = {"UPDATE_MONITOR": "60s"} if died else {}
+    bad = scene.fleet.over(tmp_path, {"apps": [entry({"REHEARSE": rehearsal, **watched})], **TARGET})
     run = bad.deploy(scene.other())
     assert run.rc != 0
     assert "reverted, traffic moved and moved back" in last_line(run)
@@ -360,11 +379,13 @@ def test_a_release_that_fails_under_traffic(
 
 
 @pytest.mark.parametrize(
-    ("rehearsal", "says"), [("migration_fails", "division by zero"), ("slow_start:300", "did not end within 5 s")]
+    ("rehearsal", "says", "seconds"),
+    [("migration_fails", "division by zero", 300), ("slow_start:300", "did not end within 5 s", 5)],
+    ids=["migration_fails-division by zero", "slow_start:300-did not end within 5 s"],
 )
-def test_a_migration_that_fails_or_hangs(scene: Scene, tmp_path: Path, rehearsal: str, says: str) -> None:
+def test_a_migration_that_fails_or_hangs(scene: Scene, tmp_path: Path, rehearsal: str, says: str, seconds: int) -> None:
     before = scene.versions()[0]
-    migration = {"service": "migrate", "timeout_seconds": 5}
+    migration = {"service": "migrate", "timeout_seconds": seconds}
     bad = entry({"REHEARSE_MIGRATE": rehearsal}, migration=migration)
     run = scene.fleet.over(tmp_path, {"apps": [bad]}).deploy(scene.other())
     refused(scene, run, before, says)
@@ -376,7 +397,7 @@ def test_a_migration_that_fails_or_hangs(scene: Scene, tmp_path: Path, rehearsal
 
 def test_the_registry_is_down(scene: Scene) -> None:
     before, version = scene.versions()[0], scene.other()
-    registry = docker.from_env().containers.get(f"{scene.fleet.name}-registry")
+    registry = docker.from_env(timeout=300).containers.get(f"{scene.fleet.name}-registry")
     registry.stop(timeout=1)
     try:
         refused(scene, scene.fleet.deploy(version), before)
@@ -406,10 +427,15 @@ def test_the_balancer_is_restarted_during_a_commit(scene: Scene) -> None:
     version = scene.other()
     moments: list[float] = []
     in_hand = {Reason.CLOSED, Reason.TRUNCATED, Reason.PROTOCOL}
-    scene.allowed = lambda failure: bool(moments) and failure.reason in in_hand and 0 <= failure.time - moments[0] <= 10
+
+    def allowed(failure: Failure) -> bool:
+        return failure.reason in in_hand and moments[0] <= failure.time <= moments[1] + LATE_SECONDS
+
     with deploy_at(scene, version, CANARY, "committing") as process:
         moments.append(time.time())
         scene.front.ssh("docker restart haproxy-haproxy-1")
+        moments.append(time.time())
+        scene.allowed = allowed
         run = ended(process)
     print(f"  {last_line(run)}")
     scene.fleet.deploy(version).succeeded()
@@ -443,7 +469,7 @@ def modest_deploy(scene: Scene, version: str) -> Run:
         autogroup = Path(f"/proc/{process.pid}/autogroup")
         if autogroup.exists():
             autogroup.write_text("19")
-        return ended(process, seconds=1200)
+        return ended(process)
 
 
 def test_a_lock_whose_holder_died_is_taken_over(scene: Scene) -> None:
@@ -480,7 +506,7 @@ cp -ax /var/lib/docker/. /mnt/large/
 def small_disk(scene: Scene) -> Iterator[Environment]:
     """The engine of the second host on a disk of 3 GB, for the time of the block. The host serves before and after."""
     host = scene.fleet.on(OTHER)
-    scene.front.module("flotilla_balancer", state="drained", hosts=[OTHER], seconds=30, cut=True)
+    scene.front.module("flotilla_balancer", state="drained", hosts=[OTHER], seconds=60, cut=True)
     # A drained host has no requests, but the websockets that were cut come back elsewhere.
     scene.allowed = lambda failure: failure.stream.startswith("websocket")
     host.ssh(SMALL)
@@ -491,7 +517,7 @@ def small_disk(scene: Scene) -> Iterator[Environment]:
         host.ssh(LARGE)
         host.reboot()
         awake(host)
-        scene.front.module("flotilla_balancer", state="ready", hosts=[OTHER], seconds=60)
+        scene.front.module("flotilla_balancer", state="ready", hosts=[OTHER], seconds=GENEROUS_SECONDS)
 
 
 def leave(free_mb: int) -> str:
@@ -516,7 +542,7 @@ def test_a_full_disk_is_refused_before_and_in_prepare(scene: Scene) -> None:
         assert kept - releases(host)
         assert {live, target} <= releases(host)
         host.ssh(leave(2048))
-        full = f"timeout 60 sh -c 'until grep -q preparing /opt/{APP}/state.json; do sleep 0.02; done'; {leave(0)}"
+        full = f"timeout 110 sh -c 'until grep -q preparing /opt/{APP}/state.json; do sleep 0.02; done'; {leave(0)}"
         with ThreadPoolExecutor(1) as pool:
             filling = pool.submit(host.ssh, full)
             run = scene.fleet.deploy(version)

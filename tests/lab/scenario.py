@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 EPHEMERAL = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", ROOT))
 CONVERGE = ROOT / "tests/lab/molecule/converge.yml"
-SECONDS = 300
+SECONDS = 900
 # A certificate of before is due, and the one that is made now is not.
 RENEWING: dict[str, Any] = {"pki_valid_days": 398, "pki_renew_days": 397}
 

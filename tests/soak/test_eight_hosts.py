@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.e2e.fleet import Environment, Lab
 from tests.e2e.load import Kind, Mode, Stream
 from tests.e2e.test_balancer import BALANCER, entry, hosts_that_answer, load_on, stored_once
+from tests.e2e.waiting import GENEROUS_SECONDS, eventually
 
 HOSTS = [f"production-app-{number}" for number in range(1, 9)]
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0")
@@ -26,8 +27,8 @@ def test_three_releases_over_eight_hosts_cost_nothing(production: Environment) -
     first, *others = VERSIONS
     production.deploy(first).succeeded()
     front = production.on(BALANCER)
-    front.live_within(30)
-    assert hosts_that_answer(front, 80) == set(HOSTS)
+    front.live_within(GENEROUS_SECONDS)
+    eventually(lambda: hosts_that_answer(front, 80) == set(HOSTS), why="all hosts answer")
     seconds = []
     with load_on(front, *STREAMS, timeout=60) as load:
         for version in others:

@@ -28,7 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ca-file", default="", help="the CA's certificate, needed for https")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--max-requests", type=int, default=MAX_REQUESTS)
-    parser.add_argument("--timeout", type=float, default=10.0, help="of one request, in seconds")
+    parser.add_argument("--timeout", type=float, default=30.0, help="of one request, in seconds")
     parser.add_argument(
         "--stream",
         action="append",

@@ -13,8 +13,8 @@ from .plan import Plan
 from .result import Result
 
 ROOT = Path(__file__).resolve().parents[3]
-START_SECONDS = 20.0
-MARGIN_SECONDS = 30.0
+START_SECONDS = 60.0
+MARGIN_SECONDS = 120.0
 
 
 class BackgroundLoad:
@@ -47,12 +47,15 @@ class BackgroundLoad:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.terminate()
-        return self.wait()
+        return self._result(self._plan.timeout)
 
     def wait(self) -> Result:
         """Wait for the run's own end, and read its result."""
+        return self._result(self._plan.seconds + self._plan.timeout)
+
+    def _result(self, seconds: float) -> Result:
         assert self._process is not None
-        self._process.communicate(timeout=self._plan.seconds + self._plan.timeout + MARGIN_SECONDS)
+        self._process.communicate(timeout=seconds + MARGIN_SECONDS)
         if not self._output.exists():
             raise RuntimeError(f"the load generator left no result, exit code {self._process.returncode}")
         return Result.from_json(self._output.read_text(encoding="utf-8"))

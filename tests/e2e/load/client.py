@@ -2,7 +2,8 @@
 
 Libraries that retry on a stale connection would hide what the tests look for. Here a request is written once.
 A connection that the server closed while it was idle is noticed before a request is written to it, and
-replaced, as any browser does; one that it closes on a request is a failure.
+replaced, as any browser does; one that it closes on a request is a failure. The kernel is asked for that, not what
+this process has got round to read: on a busy machine a goodbye may lie there for a while.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import ssl
 from collections import deque
 from dataclasses import dataclass, field
@@ -53,13 +55,31 @@ class Connection:
 
     @property
     def closed_by_server(self) -> bool:
-        """Whether the end of the stream has arrived; seen without a system call."""
+        """Whether the end of the stream has been read."""
         return self._reader.at_eof() or self._reader.exception() is not None or self._writer.is_closing()
+
+    def has_word(self, milliseconds: int = 0) -> bool:
+        """Whether something has arrived that was not read, or arrives within so many milliseconds."""
+        waiting = select.poll()
+        waiting.register(self._writer.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(waiting.poll(milliseconds))
+
+    async def listen(self) -> None:
+        """Read what has arrived while the connection was idle, such as its end."""
+        if self.has_word():
+            # The first turn of the loop finds that there is something, the second one has read it.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    @property
+    def announced(self) -> bool:
+        """Whether either side said `Connection: close`."""
+        return self._http.our_state is not h11.IDLE
 
     @property
     def reusable(self) -> bool:
         """Whether another request may be sent. False once either side said `Connection: close`."""
-        return self._http.our_state is h11.IDLE and not self._writer.is_closing()
+        return not self.announced and not self._writer.is_closing()
 
     async def request(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Response:
         """Send one request and read its whole answer. Raises RequestError."""
@@ -151,6 +171,8 @@ class Pool:
         while self._idle and self._alive >= self.size:
             connection = self._idle.popleft()
             if not connection.closed_by_server:
+                await connection.listen()
+            if not connection.closed_by_server:
                 return connection
             self.idle_closed += 1
             self.discard(connection)
@@ -165,8 +187,9 @@ class Pool:
         """Give a connection back after a whole answer."""
         if connection.reusable:
             self._idle.append(connection)
-        else:
-            self.discard(connection)
+            return
+        self.idle_closed += not connection.announced
+        self.discard(connection)
 
     def discard(self, connection: Connection) -> None:
         connection.close()

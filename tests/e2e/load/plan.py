@@ -172,7 +172,7 @@ class Plan:
     seconds: float
     max_requests: int = MAX_REQUESTS
     # From the scheduled moment to the last byte of the answer; more than this is a failure.
-    timeout: float = 10.0
+    timeout: float = 30.0
     # Prefix of the ids of POST requests; empty: made from the time, so that two runs never share an id.
     run_id: str = ""
 

@@ -9,9 +9,8 @@ import os
 import socket
 import ssl
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,8 +23,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from testinfra.host import Host
 
+from tests.lab.waiting import eventually
+
 EPHEMERAL = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
 DIRECTORY = "/opt/flotilla/acme"
+# Of one answer.
+SECONDS = 60.0
 SOON = "/run/systemd/system/flotilla-acme.timer.d"
 
 
@@ -44,15 +47,6 @@ def private_address_of(host: Host) -> str:
     return str(found)
 
 
-def until(what: str, found: Callable[[], Any], seconds: float = 60) -> Any:
-    """The first answer that is something. Fails after so many seconds."""
-    end = time.monotonic() + seconds
-    while not (answer := found()):
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
-    return answer
-
-
 @dataclass(frozen=True)
 class Server:
     """pebble. A start makes it a new one: it forgets accounts, and signs with another authority."""
@@ -63,7 +57,8 @@ class Server:
     def root(self) -> str:
         """Who signs, in PEM."""
         context = ssl._create_unverified_context()
-        with urllib.request.urlopen(f"https://{self.address}:15000/roots/0", context=context, timeout=10) as answer:
+        url = f"https://{self.address}:15000/roots/0"
+        with urllib.request.urlopen(url, context=context, timeout=SECONDS) as answer:
             return str(answer.read().decode())
 
     def start(self, **faults: int) -> None:
@@ -72,13 +67,13 @@ class Server:
             f"{name}={value}\\n" for name, value in {"PEBBLE_VA_NOSLEEP": 1, "PEBBLE_AUTHZREUSE": 0, **faults}.items()
         )
         self.host.run_expect([0], f"printf '{lines}' > /opt/pebble/faults && systemctl restart pebble.service")
-        until("the ACME server answers", self._answers)
+        eventually(self._answers, why="the ACME server answers")
 
     def leads(self, name: str, *addresses: str) -> None:
         """Where a name leads, for whoever validates. Of several addresses pebble asks one by chance, and no second."""
         for verb, more in (("clear-a", {}), ("add-a", {"addresses": addresses})):
             body = json.dumps({"host": f"{name}.", **more}).encode()
-            urllib.request.urlopen(f"http://{self.address}:8055/{verb}", body, timeout=10).close()
+            urllib.request.urlopen(f"http://{self.address}:8055/{verb}", body, timeout=SECONDS).close()
 
     def _answers(self) -> bool:
         try:
@@ -92,7 +87,8 @@ class Server:
     def issued(self) -> int:
         """How many certificates it has signed since its start."""
         since = self.host.check_output("systemctl show -P ActiveEnterTimestamp pebble.service")
-        log = self.host.check_output(f"journalctl --unit pebble.service --since '{since}' --output cat")
+        read = f"journalctl --unit pebble.service --since '{since}' --output cat"
+        log = self.host.check_output(f"journalctl --sync; {read}")
         return str(log).count("Issued certificate serial")
 
 
@@ -109,7 +105,7 @@ class Edge:
     def __post_init__(self) -> None:
         self.address = address_of(self.host)
 
-    def connect(self, root: str = "", name: str = "", seconds: float = 10) -> ssl.SSLSocket:
+    def connect(self, root: str = "", name: str = "", seconds: float = SECONDS) -> ssl.SSLSocket:
         """A connection for a name. With `root`, what is served must be signed by it and for the name."""
         context = ssl.create_default_context(cadata=root) if root else ssl._create_unverified_context()
         raw = socket.create_connection((self.address, 443), timeout=seconds)
@@ -122,7 +118,7 @@ class Edge:
 
     def asks(self, path: str, name: str = "") -> tuple[int, str]:
         """The answer on port 80."""
-        connection = http.client.HTTPConnection(self.address, 80, timeout=10)
+        connection = http.client.HTTPConnection(self.address, 80, timeout=SECONDS)
         connection.request("GET", path, headers={"Host": name or self.name})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
@@ -161,7 +157,7 @@ class Edge:
         if self.stack == "haproxy":
             self.host.run_expect([0], "docker kill --signal USR2 haproxy-haproxy-1")
         wanted = found.fingerprint(hashes.SHA256()).hex()
-        until("the aged certificate serves", lambda: self.serves() == wanted)
+        eventually(lambda: self.serves() == wanted, why="the aged certificate serves")
         return wanted
 
     @contextmanager
@@ -201,7 +197,7 @@ class Visitors:
         while not self._end.wait(0.05):
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection(self.edge.name, timeout=10)
+                    connection = http.client.HTTPConnection(self.edge.name, timeout=SECONDS)
                     connection.sock = self.edge.connect()
                 connection.request("GET", "/")
                 answer = connection.getresponse()

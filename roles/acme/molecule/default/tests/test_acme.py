@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from roles.acme.molecule.server.acme_lab import DIRECTORY, Edge, Server, Visitors, until
+from roles.acme.molecule.server.acme_lab import DIRECTORY, Edge, Server, Visitors
+from tests.lab.waiting import eventually
 
 CERTIFICATES = "/opt/flotilla/nginx/certs/acme"
 
@@ -42,11 +43,11 @@ def test_the_timer_renews_and_no_request_fails(edge: Edge, server: Server) -> No
     assert timer.is_enabled and timer.is_running
     aged = edge.age(days_left=29)
     with Visitors(edge) as visitors, edge.timer_soon():
-        until("another certificate serves", lambda: edge.serves() != aged, 120)
+        eventually(lambda: edge.serves() != aged, why="another certificate serves")
     assert edge.serves(server.root())
     assert visitors.failures == []
     assert visitors.requests > 20
-    until("the run ends", lambda: edge.status()["due"] == "")
+    eventually(lambda: edge.status()["due"] == "", why="the run ends")
 
 
 def test_while_the_server_is_away_the_old_certificate_serves_and_status_complains(edge: Edge, server: Server) -> None:
@@ -58,7 +59,8 @@ def test_while_the_server_is_away_the_old_certificate_serves_and_status_complain
     told = edge.status()
     assert told["days_left"] < told["limit_days"]
     assert "connect" in told["error"]
-    assert "What serves is as it was" in edge.host.check_output("journalctl --unit flotilla-acme.service --lines 5")
+    log = edge.host.check_output("journalctl --sync; journalctl --unit flotilla-acme.service --lines 5")
+    assert "What serves is as it was" in log
     # It comes back, and knows nobody.
     server.start()
     assert edge.renew().rc == 0
@@ -79,4 +81,4 @@ def test_names_that_lead_elsewhere_leave_what_serves(edge: Edge, server: Server)
 
 def test_the_key_of_the_account_is_in_no_log(edge: Edge) -> None:
     key = edge.host.file(f"{DIRECTORY}/account.key").content_string.splitlines()[1]
-    assert key not in edge.host.check_output("journalctl --unit flotilla-acme.service --output cat")
+    assert key not in edge.host.check_output("journalctl --sync; journalctl --unit flotilla-acme.service --output cat")

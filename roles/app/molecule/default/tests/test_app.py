@@ -37,8 +37,8 @@ def journal(host: Host) -> dict[str, Any]:
 def test_the_page_is_served_through_the_edge_over_https(host: Host) -> None:
     address = host.check_output("echo $SSH_CONNECTION").split()[2]
     context = ssl.create_default_context(cadata=host.file("/lab/seed/ca.crt").content_string)
-    connection = http.client.HTTPConnection(NAME, timeout=20)
-    connection.sock = context.wrap_socket(socket.create_connection((address, 443), timeout=20), server_hostname=NAME)
+    connection = http.client.HTTPConnection(NAME, timeout=60)
+    connection.sock = context.wrap_socket(socket.create_connection((address, 443), timeout=60), server_hostname=NAME)
     connection.request("GET", "/")
     answer = connection.getresponse()
     assert (answer.status, answer.headers["X-Flotilla-Colour"]) == (200, "blue")

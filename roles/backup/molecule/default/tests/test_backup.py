@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
+
+from tests.lab.waiting import eventually
 
 HOME = "/opt/flotilla/postgres/backup"
 REPOSITORY = "/srv/flotilla/backup/repository/droplet"
@@ -35,15 +36,6 @@ def backed_up(host: Host, kind: str) -> dict[str, Any]:
     return made
 
 
-def until(met: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not met():
-        if time.monotonic() > end:
-            return False
-        time.sleep(1)
-    return True
-
-
 def closed(host: Host) -> str:
     """The name of a segment that ends now. With nothing written since the last one there would be none to end."""
     sql(host, "SELECT pg_create_restore_point('closed')")
@@ -65,7 +57,7 @@ def down(host: Host) -> Iterator[None]:
 
 
 def test_the_first_full_backup_is_made_by_itself(host: Host) -> None:
-    assert until(lambda: status(host)["repositories"][0]["number"] > 0, 60)
+    eventually(lambda: status(host)["repositories"][0]["number"] > 0)
     found = status(host)
     assert (found["repositories"][0]["code"], found["errors"]) == (0, [])
     assert json.loads(host.file(f"{HOME}/last.json").content_string)["outcome"] == "done"
@@ -73,28 +65,30 @@ def test_the_first_full_backup_is_made_by_itself(host: Host) -> None:
 
 def test_what_is_written_is_archived(host: Host) -> None:
     sql(host, "CREATE TABLE IF NOT EXISTS rows (at timestamptz); INSERT INTO rows VALUES (now())")
-    assert until(archived(host), 30)
+    eventually(archived(host))
     assert sql(host, "SHOW archive_timeout") == "50s"
     assert sql(host, "SHOW data_checksums") == "on"
 
 
 def test_only_one_backup_is_made_at_a_time(host: Host) -> None:
-    made = host.run(
-        "(flotilla-backup run full > /dev/null 2>&1 & sleep 1; flotilla-backup run incr; echo $?; wait) 2> /dev/null"
-    )
-    answer, code = made.stdout.splitlines()[-2:]
-    assert (json.loads(answer)["outcome"], code) == ("busy", "75")
+    """Of two that begin together one is made, whichever, and the other one is told to come again."""
+    each = "{ flotilla-backup run %s; echo $?; } 2> /dev/null | tail -n 2 > /root/%s"
+    both = " & ".join(each % (kind, kind) for kind in ("full", "incr"))
+    said = host.check_output(f"({both} & wait); cat /root/full /root/incr")
+    full, first, incr, second = said.splitlines()
+    ended = {json.loads(full)["outcome"]: first, json.loads(incr)["outcome"]: second}
+    assert ended == {"done": "0", "busy": "75"}
 
 
 def test_a_backup_is_restored_with_every_row(host: Host) -> None:
     sql(host, "DELETE FROM rows; INSERT INTO rows VALUES ('2001-01-01')")
     backed_up(host, "diff")
     sql(host, "INSERT INTO rows VALUES ('2002-02-02')")
-    assert until(archived(host), 30)
+    eventually(archived(host))
     assert pgbackrest(host, "--pg1-path=/tmp/scratch restore").rc == 0
     options = "-p 5499 -c listen_addresses= -c unix_socket_directories=/tmp -c shared_buffers=16MB"
     scratch = f"docker exec postgres pg_ctl -D /tmp/scratch -l /tmp/scratch.log -o '{options}'"
-    host.check_output(f"{scratch} -w -t 60 start")
+    host.check_output(f"{scratch} -w -t 300 start")
     try:
         rows = "docker exec postgres psql -qAt -h /tmp -p 5499 -U postgres -c %s"
         assert host.check_output(rows, "SELECT count(*) FROM rows WHERE at < '2003-01-01'") == "2"
@@ -139,13 +133,13 @@ def test_without_the_repository_postgres_serves_and_status_says_so(host: Host) -
     before, started = status(host)["wal"]["failed"], sql(host, "SELECT pg_postmaster_start_time()")
     arrived = archived(host)
     sql(host, "INSERT INTO rows VALUES (now())")
-    assert until(lambda: status(host)["wal"]["failed"] > before, 120)
+    eventually(lambda: status(host)["wal"]["failed"] > before)
     found = status(host)
     assert found["wal"]["waiting"] > 0
     assert found["repositories"][0]["code"] != 0
     host.check_output(f"systemctl start {SSHD}")
-    assert until(arrived, 120)
-    assert until(lambda: status(host)["wal"]["waiting"] == 0, 60)
+    eventually(arrived)
+    eventually(lambda: status(host)["wal"]["waiting"] == 0)
     # Nor has anything that failed in the background made the server start all over.
     assert sql(host, "SELECT pg_postmaster_start_time()") == started
     assert "reinitializing" not in host.run("docker logs postgres 2>&1").stdout
@@ -157,7 +151,7 @@ def test_what_is_dropped_is_told_until_the_next_backup(host: Host) -> None:
         f"sed -i 's/^archive-push-queue-max=.*/archive-push-queue-max=1MB/' {HOME}/config/pgbackrest.conf"
     )
     segment = closed(host)
-    assert until(lambda: any(segment in line for line in status(host)["dropped"]), 150)
+    eventually(lambda: any(segment in line for line in status(host)["dropped"]))
     host.check_output(
         f"sed -i 's/^archive-push-queue-max=.*/archive-push-queue-max=9GB/' {HOME}/config/pgbackrest.conf"
     )

@@ -20,7 +20,8 @@ import yaml
 from flotilla import backups
 from testinfra.host import Host
 
-from roles.backup.molecule.default.tests.test_backup import status, until
+from roles.backup.molecule.default.tests.test_backup import status
+from tests.lab.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[5]
 RESTORE = ROOT / "plugins/scripts/postgres_restore.py"
@@ -91,7 +92,7 @@ def clock(host: Host) -> Clock:
     host.check_output(f"cat > {STACK}/compose.faults.yaml << 'END'\n{PRELOADED}\nEND")
     files = "COMPOSE_FILE=compose.yaml:compose.override.yaml:compose.faults.yaml"
     host.check_output(f"grep -q {files} {STACK}/.env || echo {files} >> {STACK}/.env")
-    assert until(lambda: status(host)["repositories"][0]["number"] > 0, 90)
+    eventually(lambda: status(host)["repositories"][0]["number"] > 0)
     host.check_output(f"cd {STACK} && docker compose -p postgres up --detach --wait")
     sql(host, "CREATE TABLE IF NOT EXISTS days (at timestamptz)")
     host.check_output(f"cat > /root/restore.py << 'END'\n{RESTORE.read_text()}\nEND")
@@ -103,7 +104,7 @@ def test_a_repository_that_is_down_for_an_hour(host: Host, clock: Clock) -> None
     host.check_output(f"systemctl stop {SSHD}")
     try:
         sent = all_sent(host)
-        assert until(lambda: status(host)["wal"]["failed"] > 0, 120)
+        eventually(lambda: status(host)["wal"]["failed"] > 0)
         clock.forward(HOUR)
         sql(host, "INSERT INTO days VALUES (now())")
         said, waited = wrong(host), status(host)["wal"]["oldest_waiting_seconds"]
@@ -113,8 +114,8 @@ def test_a_repository_that_is_down_for_an_hour(host: Host, clock: Clock) -> None
     assert waited >= HOUR
     assert "segments of the log wait, one for" in said
     assert "is not well" in said
-    assert until(sent, 150)
-    assert until(lambda: "segments of the log wait" not in wrong(host), 60)
+    eventually(sent)
+    eventually(lambda: "segments of the log wait" not in wrong(host))
 
 
 def test_a_clock_that_was_five_minutes_ahead(host: Host, clock: Clock) -> None:
@@ -128,7 +129,7 @@ def test_a_clock_that_was_five_minutes_ahead(host: Host, clock: Clock) -> None:
     assert "is there clock skew" in json.dumps(refused)
     assert "is there clock skew" in wrong(host)
     # The log goes on, and so do backups when that time has come.
-    assert until(all_sent(host), 90)
+    eventually(all_sent(host))
     clock.forward(6 * MINUTE)
     assert backed_up(host, "incr")["outcome"] == "done"
     assert wrong(host) == ""
@@ -156,7 +157,7 @@ def test_a_full_disk_of_the_repository(host: Host, clock: Clock, little_room: No
             "FROM generate_series(1, 8000) one, generate_series(1, 15) part GROUP BY one",
         )
     sent = all_sent(host)
-    assert until(lambda: status(host)["wal"]["failed"] > 0, 120)
+    eventually(lambda: status(host)["wal"]["failed"] > 0)
     made = backed_up(host, "full")
     clock.forward(6 * MINUTE)
     said = wrong(host)
@@ -167,7 +168,7 @@ def test_a_full_disk_of_the_repository(host: Host, clock: Clock, little_room: No
     sql(host, "INSERT INTO days VALUES (now())")
     assert sql(host, "SELECT count(*) FROM days") == "2"
     host.check_output("mount -o remount,size=1g /mnt/repository")
-    assert until(sent, 150)
+    eventually(sent)
     assert backed_up(host, "full")["outcome"] == "done"
     verified = host.check_output("docker exec postgres pgbackrest --stanza=main verify --output=text --verbose")
     assert "status: ok" in verified

@@ -19,9 +19,9 @@ from roles.backup.molecule.default.tests.test_backup import (
     pgbackrest,
     sql,
     status,
-    until,
 )
 from roles.backup.molecule.default.tests.test_volumes import UPLOADS, volumes
+from tests.lab.waiting import eventually
 
 EPHEMERAL = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
 BUCKET = "/opt/objects/buckets/notes"
@@ -38,7 +38,7 @@ def kept(objects: Host) -> list[str]:
 
 
 def test_a_backup_goes_to_both(host: Host, objects: Host) -> None:
-    assert until(lambda: all(one["number"] > 0 for one in status(host)["repositories"]), 120)
+    eventually(lambda: all(one["number"] > 0 for one in status(host)["repositories"]))
     sql(host, "CREATE TABLE rows (id int); INSERT INTO rows SELECT generate_series(1, 10000)")
     made = backed_up(host, "diff")
     assert [(one["repository"], one["outcome"]) for one in made["repositories"]] == [
@@ -53,8 +53,8 @@ def test_a_backup_goes_to_both(host: Host, objects: Host) -> None:
 
 def test_the_log_goes_to_both(host: Host, objects: Host) -> None:
     segment = closed(host)
-    assert until(lambda: any(f"/{segment}-" in name for name in kept(objects)), 60)
-    assert until(lambda: host.run(f"find {REPOSITORY}/archive -name '{segment}-*' | grep -q .").rc == 0, 60)
+    eventually(lambda: any(f"/{segment}-" in name for name in kept(objects)))
+    eventually(lambda: host.run(f"find {REPOSITORY}/archive -name '{segment}-*' | grep -q .").rc == 0)
 
 
 def test_the_bucket_alone_brings_every_row_back(host: Host) -> None:
@@ -64,19 +64,19 @@ def test_the_bucket_alone_brings_every_row_back(host: Host) -> None:
         segment = closed(host)
         # The host is down, so the segment waits for it; the bucket has it all the same.
         arrived = f"docker exec postgres pgbackrest --stanza=main --repo=2 archive-get {segment} /tmp/segment"
-        assert until(lambda: host.run(arrived).rc == 0, 120)
+        eventually(lambda: host.run(arrived).rc == 0)
         restored = pgbackrest(host, "--pg1-path=/tmp/scratch --repo=2 restore")
         assert restored.rc == 0, restored.stdout
         options = "-p 5499 -c listen_addresses= -c unix_socket_directories=/tmp -c shared_buffers=16MB"
         scratch = f"docker exec postgres pg_ctl -D /tmp/scratch -l /tmp/scratch.log -o '{options}'"
-        host.check_output(f"{scratch} -w -t 120 start")
+        host.check_output(f"{scratch} -w -t 300 start")
         rows = "docker exec postgres psql -qAt -h /tmp -p 5499 -U postgres -c %s"
         assert host.check_output(rows, "SELECT count(*) FROM rows") == "10001"
         host.run(f"{scratch} -m immediate stop")
     finally:
         host.run("docker exec postgres rm -rf /tmp/scratch /tmp/scratch.log /tmp/segment")
         host.check_output(f"systemctl start {SSHD}")
-    assert until(lambda: status(host)["wal"]["waiting"] == 0, 120)
+    eventually(lambda: status(host)["wal"]["waiting"] == 0)
 
 
 def test_a_volume_goes_to_both_and_comes_back_from_either(host: Host, objects: Host) -> None:

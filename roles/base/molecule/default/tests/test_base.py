@@ -107,7 +107,7 @@ def observer(*words: str) -> subprocess.CompletedProcess[str]:
     config = ["-F", str(scenario / "lab/ssh_config"), "-o", "BatchMode=yes", "-o", "ControlPath=none"]
     identity = ["-o", "IdentitiesOnly=yes", "-i", str(scenario / "observer"), "-l", "observer"]
     command = ["ssh", *config, *identity, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL)
 
 
 def test_the_observer_may_look(host: Host) -> None:

@@ -31,7 +31,7 @@ def login() -> Login:
             ["ssh", *config, *options, f"{user}@droplet", command],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 
@@ -53,7 +53,7 @@ def provision() -> Provision:
             env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=900,
             check=False,
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from subprocess import CompletedProcess
 
 import pytest
 from testinfra.host import Host
+
+from tests.lab.waiting import eventually
 
 Login = Callable[..., CompletedProcess[str]]
 Provision = Callable[..., CompletedProcess[str]]
@@ -59,12 +60,9 @@ def test_keys_without_the_one_that_ansible_has_are_undone(provision: Provision) 
 
 def test_what_nobody_proves_is_undone_by_the_host_itself(host: Host) -> None:
     host.check_output(f"sed -i 's/^MaxAuthTries 3$/MaxAuthTries 9/' {WANTED}/sshd_config")
-    assert host.check_output("FLOTILLA_UNDO_SECONDS=4 flotilla-ssh try deploy") == "changed"
+    assert host.check_output("FLOTILLA_UNDO_SECONDS=15 flotilla-ssh try deploy") == "changed"
     assert "maxauthtries 9" in host.check_output("/usr/sbin/sshd -T").splitlines()
-    deadline = time.monotonic() + 30
-    while host.file("/var/lib/flotilla/ssh-trial").exists:
-        assert time.monotonic() < deadline
-        time.sleep(1)
+    eventually(lambda: not host.file("/var/lib/flotilla/ssh-trial").exists, why="the trial ends by itself")
     assert "maxauthtries 3" in host.check_output("/usr/sbin/sshd -T").splitlines()
 
 

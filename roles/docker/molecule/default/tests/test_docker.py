@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from tests.lab.waiting import eventually
+
 CONTAINER = "flotilla-verify"
 IMAGE = "nginx:1.26"
 
@@ -50,7 +52,8 @@ def test_logs_rotate(host: Host, container: str) -> None:
 
 
 def test_a_published_port_is_served_without_a_proxy_process(host: Host, container: str) -> None:
-    fetch = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8081/', timeout=10).headers['Server'])"
+    fetch = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8081/', timeout=60).headers['Server'])"
+    eventually(lambda: host.run(f'python3 -c "{fetch}"').rc == 0, why="the container listens")
     assert "nginx" in host.check_output(f'python3 -c "{fetch}"')
     assert host.process.filter(comm="docker-proxy") == []
 
@@ -92,7 +95,7 @@ def test_containers_of_a_network_with_a_name_reach_each_other(host: Host, contai
     host.check_output("docker network create flotilla-verify")
     try:
         host.check_output(f"docker network connect flotilla-verify {container}")
-        assert served(host, container, "flotilla-verify")
+        eventually(lambda: served(host, container, "flotilla-verify"), why="the page is served")
     finally:
         host.run(f"docker network disconnect --force flotilla-verify {container}")
         host.check_output("docker network rm flotilla-verify")

@@ -11,8 +11,10 @@ from testinfra.host import Host
 ROOT = Path(__file__).resolve().parents[5]
 # What is dropped is never answered, and what is open is answered by a kernel at once.
 SECONDS = 1.0
-# Where a program has to answer, or to begin, first; containers are told what is closed to them.
+# Where a program has to begin first; containers are told what is closed to them.
 PATIENCE_SECONDS = 5.0
+# Where a program has to answer.
+ANSWER_SECONDS = 60.0
 NEIGHBOUR = "198.51.100.2"
 OTHER_NEIGHBOUR = "198.51.100.3"
 ASK = f"""
@@ -26,7 +28,7 @@ if kind == "ping":
     asked.sendto(bytes([8, 0, 0xF7, 0xFF, 0, 0, 0, 0]), (address, 0))
     sys.exit(asked.recv(100)[20] != 0)
 asked = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-asked.settimeout({PATIENCE_SECONDS} if kind == "udp" else {SECONDS})
+asked.settimeout({ANSWER_SECONDS} if kind == "udp" else {SECONDS})
 asked.bind((source, 0))
 asked.connect((address, int(port)))
 if kind == "udp":

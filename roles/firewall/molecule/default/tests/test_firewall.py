@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from testinfra.host import Host
 
 from roles.firewall.molecule.default.tests.reach import NEIGHBOUR, OTHER_NEIGHBOUR, Droplet
+from tests.lab.waiting import eventually
 
 
 def nothing(host: Host) -> None:
@@ -27,9 +27,7 @@ def reload_firewall(host: Host) -> None:
 def moment(request: pytest.FixtureRequest, host: Host, droplet: Droplet) -> Iterator[None]:
     happens: Callable[[Host], None] = request.param
     happens(host)
-    deadline = time.monotonic() + 30
-    while not droplet.from_host("127.0.0.1", 8081):
-        assert time.monotonic() < deadline, "the container does not come back"
+    eventually(lambda: droplet.from_host("127.0.0.1", 8081), why="the container comes back")
     yield
 
 

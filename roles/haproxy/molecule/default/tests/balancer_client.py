@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from roles.nginx.molecule.default.tests.edge_client import Edge
+from tests.lab.waiting import eventually
 
 DIRECTORY = "/opt/flotilla/haproxy"
 CONTAINER = "haproxy-haproxy-1"
 HOSTS = {"app-1", "app-2"}
-FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).read().decode())"
+FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=60).read().decode())"
 ROOT = Path(__file__).resolve().parents[5]
 
 
@@ -35,7 +36,7 @@ class Operator:
             env={**os.environ, **settings, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         head, found, answer = done.stdout.partition(" => ")
         assert found, f"{done.stdout}\n{done.stderr}"
@@ -51,6 +52,11 @@ class Operator:
     def conditions(self, app: str = "notes") -> dict[str, str]:
         """Host → what it is for an app."""
         return {one["host"]: one["condition"] for one in self.do(state="status")["servers"] if one["app"] == app}
+
+
+def all_answer(edge: Edge) -> None:
+    """Each host gets its share, as soon as the balancer finds it well."""
+    eventually(lambda: answering(edge) == HOSTS, why="all hosts answer")
 
 
 def answering(edge: Edge, requests: int = 20) -> set[str]:

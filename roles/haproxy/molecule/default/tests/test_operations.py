@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -10,8 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from testinfra.host import Host
 
-from roles.haproxy.molecule.default.tests.balancer_client import CONTAINER, HOSTS, Operator, answering
+from roles.haproxy.molecule.default.tests.balancer_client import (
+    CONTAINER,
+    FETCH,
+    HOSTS,
+    Operator,
+    all_answer,
+    answering,
+)
 from roles.nginx.molecule.default.tests.edge_client import Edge, Reply, assert_secure
+from tests.lab.waiting import GENEROUS_SECONDS, eventually
 
 DOWN = "/opt/app-hosts/app-1.down"
 
@@ -22,7 +31,7 @@ def everything_up(host: Host, operator: Operator) -> Iterator[None]:
     yield
     host.run_expect([0], f"rm -f {DOWN}")
     for name in sorted(HOSTS):
-        operator.do(state="ready", hosts=[name])
+        operator.do(state="ready", hosts=[name], seconds=GENEROUS_SECONDS)
     operator.do(state="maintenance", maintenance=False)
 
 
@@ -38,27 +47,25 @@ class Slow(threading.Thread):
         self.answer = self.edge.ask(f"/slow?seconds={self.seconds}")
 
 
-def in_flight(operator: Operator) -> str:
-    """The host to which a request is in flight."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        busy = [one["host"] for one in operator.do(state="status")["servers"] if one["sessions"]]
-        if busy:
-            return str(busy[0])
-    raise AssertionError("no request is in flight")
+def in_flight(host: Host) -> str:
+    """The app host to which a request is in flight. The metrics are asked: they answer sooner than a module begins."""
+
+    def busy() -> list[str]:
+        (published,) = host.check_output(f"docker port {CONTAINER} 8405/tcp").splitlines()
+        metrics = host.check_output("python3 -c %s %s", FETCH, f"http://{published}/metrics")
+        return re.findall(r'^haproxy_server_current_sessions\{.*server="([^"]+)".*\} [1-9]', metrics, re.MULTILINE)
+
+    return eventually(busy, why="a request is in flight", pause=0.1)[0]
 
 
 def restart(host: Host) -> None:
     host.run_expect([0], f"docker restart {CONTAINER}")
-    deadline = time.monotonic() + 30
     healthy = f"docker inspect --format '{{{{.State.Health.Status}}}}' {CONTAINER}"
-    while host.check_output(healthy) != "healthy":
-        assert time.monotonic() < deadline, "the balancer does not come back"
-        time.sleep(0.5)
+    eventually(lambda: host.check_output(healthy) == "healthy", why="the balancer comes back")
 
 
 def test_a_drained_host_gets_no_request(edge: Edge, operator: Operator) -> None:
-    assert answering(edge) == HOSTS
+    all_answer(edge)
     drained = operator.do(state="drained", hosts=["app-1"])
     assert drained["changed"]
     assert operator.conditions() == {"app-1": "drained", "app-2": "up"}
@@ -78,18 +85,17 @@ def test_what_is_drained_survives_a_reload_and_a_restart(host: Host, edge: Edge,
 
 def test_new_connections_wait_while_it_restarts(host: Host, edge: Edge) -> None:
     before = host.check_output(f"docker inspect --format '{{{{.State.StartedAt}}}}' {CONTAINER}")
-    busy = Slow(edge, seconds=4)  # which keeps it from stopping at once
+    busy = Slow(edge, seconds=6)  # which keeps it from stopping at once
     busy.start()
-    time.sleep(1)
-    restarting = threading.Thread(target=restart, args=[host])
-    restarting.start()
-    began, answers = time.monotonic(), []
-    with ThreadPoolExecutor(8) as pool:
-        while time.monotonic() - began < 12:
+    in_flight(host)
+    answers = []
+    with ThreadPoolExecutor(9) as pool:
+        restarting = pool.submit(restart, host)
+        while not restarting.done():
             answers.append(pool.submit(edge.ask, "/"))
             time.sleep(0.2)
+        restarting.result()
         assert {answer.result().status for answer in answers} == {200}
-    restarting.join()
     busy.join()
     assert busy.answer
     assert busy.answer.status == 200
@@ -98,8 +104,8 @@ def test_new_connections_wait_while_it_restarts(host: Host, edge: Edge) -> None:
 
 def test_a_host_is_taken_back(edge: Edge, operator: Operator) -> None:
     operator.do(state="drained", hosts=["app-1"])
-    assert operator.do(state="ready", hosts=["app-1"])["changed"]
-    assert answering(edge) == HOSTS
+    assert operator.do(state="ready", hosts=["app-1"], seconds=GENEROUS_SECONDS)["changed"]
+    all_answer(edge)
     assert not operator.do(state="ready", hosts=["app-1"])["changed"]
 
 
@@ -120,11 +126,9 @@ def test_hosts_whose_checks_all_fail_are_asked_all_the_same(host: Host, edge: Ed
     """A fleet that is too slow for its checks is not made an outage; what an operator drained stays out."""
     downs = [DOWN.replace("app-1", name) for name in sorted(HOSTS)]
     host.run_expect([0], f"touch {' '.join(downs)}")
-    deadline = time.monotonic() + 20
-    while set(operator.conditions().values()) != {"down"}:
-        assert time.monotonic() < deadline, operator.conditions()
+    eventually(lambda: set(operator.conditions().values()) == {"down"}, why="all checks fail")
     try:
-        assert answering(edge) == HOSTS
+        all_answer(edge)
         operator.do(state="drained", hosts=["app-1"], last=True)
         assert answering(edge) == {"app-2"}
     finally:
@@ -134,37 +138,37 @@ def test_hosts_whose_checks_all_fail_are_asked_all_the_same(host: Host, edge: Ed
 def test_one_app_is_drained_alone(edge: Edge, operator: Operator) -> None:
     operator.do(state="drained", hosts=["app-1"], apps=["wild"])
     assert operator.conditions("wild") == {"app-1": "drained", "app-2": "up"}
-    assert answering(edge) == HOSTS
+    all_answer(edge)
 
 
-def test_draining_waits_for_a_request_in_flight(edge: Edge, operator: Operator) -> None:
-    slow = Slow(edge, 8)
+def test_draining_waits_for_a_request_in_flight(host: Host, edge: Edge, operator: Operator) -> None:
+    slow = Slow(edge, 12)
     slow.start()
-    busy = in_flight(operator)
-    operator.do(state="drained", hosts=[busy])
-    slow.join(1)
+    busy = in_flight(host)
+    operator.do(state="drained", hosts=[busy], seconds=120)
+    slow.join(3)
     assert not slow.is_alive(), "the host was said to be drained before its request had ended"
     assert slow.answer and (slow.answer.status, slow.answer.json["host"]) == (200, busy)
 
 
-def test_draining_says_what_is_left_at_its_deadline(edge: Edge, operator: Operator) -> None:
+def test_draining_says_what_is_left_at_its_deadline(host: Host, edge: Edge, operator: Operator) -> None:
     slow = Slow(edge, 12)
     slow.start()
-    failed = operator.run(state="drained", hosts=[in_flight(operator)], seconds=1)
+    failed = operator.run(state="drained", hosts=[in_flight(host)], seconds=1)
     assert "still has 1 requests or websockets in flight after 1 s" in failed["msg"]
     slow.join()
     assert slow.answer and slow.answer.status == 200
 
 
-def test_a_reload_ends_no_request(edge: Edge, operator: Operator) -> None:
+def test_a_reload_ends_no_request(host: Host, edge: Edge, operator: Operator) -> None:
     slow = Slow(edge, 20)
     slow.start()
-    busy = in_flight(operator)
+    busy = in_flight(host)
     operator.do(state="reloaded")
     assert slow.is_alive(), "the request ended before the reload"
     # The request is the old worker's now, and is waited for all the same.
-    operator.do(state="drained", hosts=[busy])
-    slow.join(1)
+    operator.do(state="drained", hosts=[busy], seconds=120)
+    slow.join(3)
     assert slow.answer and slow.answer.status == 200
 
 
@@ -172,7 +176,7 @@ def test_check_mode_tells_and_does_nothing(edge: Edge, operator: Operator) -> No
     assert operator.do(check=True, state="drained", hosts=["app-1"])["changed"]
     assert operator.do(check=True, state="maintenance", maintenance=True)["changed"]
     assert not operator.do(check=True, state="ready", hosts=["app-1"])["changed"]
-    assert answering(edge) == HOSTS
+    all_answer(edge)
 
 
 def test_an_unknown_host_and_app_are_named(operator: Operator) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from testinfra.host import Host
 
+from tests.lab.waiting import eventually
+
 # How long an answer may take: longer than any that a test makes slow.
 SECONDS = 60
 # One byte more than a line of a request may have. All of it is sent before the edge hangs up: who still sends then,
@@ -123,6 +125,20 @@ class Edge:
             if connection is None:
                 used.close()
 
+    def ask_quickly(self, path: str, times: int, name: str | None = None, **headers: str) -> list[Reply]:
+        """So many requests one after another, without a handshake in between: too many, however busy the machine is.
+
+        headers: of each, where `{number}` is that of the request.
+        """
+        answers, kept = [], self.connect(name)
+        for number in range(times):
+            if kept.sock is None:
+                kept = self.connect(name)
+            given = {key.replace("_", "-"): value.format(number=number) for key, value in headers.items()}
+            answers.append(self.ask(path, headers=given, connection=kept))
+        kept.close()
+        return answers
+
 
 def reply(response: http.client.HTTPResponse) -> Reply:
     headers: dict[str, list[str]] = {}
@@ -133,6 +149,18 @@ def reply(response: http.client.HTTPResponse) -> Reply:
 
 def write(host: Host, path: str, text: str) -> None:
     host.run_expect([0], "printf %s %s > %s", "%s", text, path)
+
+
+def logged(host: Host, **wanted: Any) -> dict[str, Any]:
+    """The last entry of the access log that has these values. An answer is sent before it is written down."""
+
+    def found() -> dict[str, Any] | None:
+        text = str(host.file(f"{DIRECTORY}/logs/access.log").content_string)
+        whole = text[: text.rfind("\n") + 1].splitlines()
+        entries: list[dict[str, Any]] = [json.loads(line) for line in whole]
+        return next((one for one in reversed(entries) if wanted.items() <= one.items()), None)
+
+    return eventually(found, why=f"the access log has {wanted}")
 
 
 # OWASP's list (https://owasp.org/www-project-secure-headers/ci/headers_add.json) but for Clear-Site-Data, which would

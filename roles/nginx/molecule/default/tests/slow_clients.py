@@ -10,22 +10,40 @@ from collections.abc import Iterator
 
 from roles.nginx.molecule.default.tests.edge_client import Edge
 
+DROP_SECONDS = 1.0
+
 
 @contextlib.contextmanager
-def opened(edge: Edge, number: int, text: bytes, *, receive_buffer: int = 0) -> Iterator[list[ssl.SSLSocket]]:
-    """Connections that have sent `text`, and then nothing."""
+def opened(
+    edge: Edge, number: int, text: bytes, *, receive_buffer: int = 0, drops: bool = False
+) -> Iterator[list[ssl.SSLSocket]]:
+    """Connections that have sent `text`, and then nothing.
+
+    drops: those that are open send a byte now and then until the last one is, so that all are open together.
+    """
     with contextlib.ExitStack() as stack:
-        connections = []
+        connections: list[ssl.SSLSocket] = []
+        dropped = time.monotonic()
         for _ in range(number):
+            if drops and time.monotonic() > dropped + DROP_SECONDS:
+                drop(connections)
+                dropped = time.monotonic()
             raw = socket.socket()
             if receive_buffer:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-            raw.settimeout(20)
+            raw.settimeout(60)
             raw.connect((edge.address, 443))
             connection = stack.enter_context(edge.context.wrap_socket(raw, server_hostname=edge.name))
             connection.sendall(text)
             connections.append(connection)
         yield connections
+
+
+def drop(connections: list[ssl.SSLSocket]) -> None:
+    """A byte more on each connection that is open."""
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"x")
 
 
 def ended(connections: list[ssl.SSLSocket], deadline: float) -> int:

@@ -12,14 +12,12 @@ Left out:
 from __future__ import annotations
 
 import http.client
-import json
 import re
-import time
 
 import pytest
 from testinfra.host import Host
 
-from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, TOO_LONG, Edge, reply
+from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, TOO_LONG, Edge, logged, reply
 
 CONTAINER = "nginx-nginx-1"
 CONFIGURATION = "nginx -T -q -e stderr -c /etc/flotilla/conf/nginx.conf"
@@ -119,10 +117,5 @@ def test_tls_has_no_tickets_and_the_client_chooses_among_good_ciphers(configurat
 
 def test_each_request_is_logged_with_who_asked_for_what(host: Host, edge: Edge) -> None:
     edge.ask("/for-the-log")
-    for _ in range(20):
-        lines = host.file(f"{DIRECTORY}/logs/access.log").content_string.splitlines()
-        found = [entry for line in lines if (entry := json.loads(line))["uri"] == "/for-the-log"]
-        if found:
-            break
-        time.sleep(0.2)
-    assert found[0]["client"] and found[0]["time"] and found[0]["status"] == 503
+    found = logged(host, uri="/for-the-log")
+    assert found["client"] and found["time"] and found["status"] == 503

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -11,7 +12,8 @@ from itertools import product
 import pytest
 from testinfra.host import Host
 
-from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, LIVE, App, Edge, Reply
+from roles.nginx.molecule.default.tests.edge_client import DIRECTORY, LIVE, App, Edge, Reply, logged
+from tests.lab.waiting import eventually
 
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -117,14 +119,15 @@ def test_uploads_have_a_limit(edge: Edge) -> None:
 
 
 def test_the_access_log_tells_time_release_and_colour(host: Host, edge: Edge) -> None:
+    began = time.time()
     asked = edge.ask("/api/traced?token=secret").header("X-Request-ID")
-    lines = host.file(f"{DIRECTORY}/logs/access.log").content_string.splitlines()
-    (entry,) = [entry for entry in map(json.loads, lines) if entry["request_id"] == asked]
+    entry = logged(host, request_id=asked)
+    passed = time.time() - began
     assert entry["uri"] == "/api/traced" and "secret" not in json.dumps(entry)
     assert (entry["status"], entry["method"], entry["app"]) == (200, "GET", "notes")
     assert (entry["colour"], entry["release"]) == ("blue", "release-of-blue")
-    assert 0 <= entry["request_seconds"] < 5 and float(entry["upstream_seconds"]) < 5
-    assert abs(entry["msec"] - time.time()) < 60
+    assert 0 <= entry["request_seconds"] <= passed and 0 <= float(entry["upstream_seconds"]) <= passed
+    assert began - 1 <= entry["msec"] <= began + passed + 1
 
 
 def test_checks_of_a_balancer_outside_are_no_traffic(host: Host, edge: Edge) -> None:
@@ -135,6 +138,8 @@ def test_checks_of_a_balancer_outside_are_no_traffic(host: Host, edge: Edge) -> 
     finally:
         host.run_expect([0], f"rm {LIVE}/drained")
     assert edge.ask("/.flotilla/health?again=1").status == 200
+    # What comes after them is there.
+    logged(host, request_id=edge.ask("/api/x").header("X-Request-ID"))
     assert "/.flotilla/health" not in host.file(f"{DIRECTORY}/logs/access.log").content_string
 
 
@@ -151,19 +156,27 @@ def test_without_its_router_a_page_says_so(host: Host, edge: Edge, app: App) -> 
 def test_what_fails_is_logged_for_the_colour_that_was_asked(host: Host, edge: Edge, app: App) -> None:
     """Also when the traffic is switched while the edge still waits for a router that is away."""
     host.run_expect([0], "docker stop notes-router-green")
-    app.switch("green")
-    # On the host and by itself: the edge waits for two seconds, and SSH may take as long.
-    host.run_expect([0], f"nohup sh -c 'sleep 1.5; rm {LIVE}/green' > /dev/null 2>&1 &")
+    paths = (f"/asks-green-{number}" for number in itertools.count())
+
+    def switched_meanwhile() -> str:
+        """What was asked, when the switch came between the question and its answer, as it has to for this test."""
+        path = next(paths)
+        app.switch("green")
+        # On the host and by itself: the edge waits for two seconds, and SSH may take as long.
+        host.run_expect([0], f"nohup sh -c 'sleep 1.5; rm {LIVE}/green' > /dev/null 2>&1 &")
+        in_time = edge.ask(path).status in (502, 504) and not host.file(f"{LIVE}/green").exists
+        eventually(lambda: not host.file(f"{LIVE}/green").exists, why="the traffic is switched")
+        return path if in_time else ""
+
     try:
-        assert edge.ask("/asks-green").status in (502, 504)
-        assert not host.file(f"{LIVE}/green").exists
+        path = eventually(switched_meanwhile, why="the traffic is switched while the edge waits")
     finally:
         host.run_expect([0], "docker start notes-router-green")
-    lines = host.file(f"{DIRECTORY}/logs/access.log").content_string.splitlines()
-    entry = [entry for line in lines if (entry := json.loads(line))["uri"] == "/asks-green"][-1]
+    entry = logged(host, uri=path)
     assert (entry["target"], entry["release"]) == ("notes-router-green", "")
 
 
+@pytest.mark.timeout(1200)
 def test_switching_under_load_loses_nothing(edge: Edge, app: App) -> None:
     """Kept and new connections, POST, and answers that take longer than several switches."""
     lost: list[str] = []
@@ -194,13 +207,13 @@ def test_switching_under_load_loses_nothing(edge: Edge, app: App) -> None:
     for thread in threads:
         thread.start()
     switches = 0
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 900
     while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
         app.switch("green" if switches % 2 == 0 else "blue")
         switches += 1
         time.sleep(0.7)
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=60)
 
     assert lost == []
     assert sum(served.values()) == sum(count for _, count in plan)

@@ -27,7 +27,7 @@ HANDSHAKE = """
 cd /
 openssl s_server -accept 127.0.0.1:18443 -cert {server}/chain.crt -key {server}/tls.key -quiet -naccept 1 {asks} \
     > /tmp/server.log 2>&1 &
-for attempt in $(seq 50); do ss -Hltn 'sport = :18443' | grep -q . && break; sleep 0.1; done
+timeout 60 sh -c 'until ss -Hltn "sport = :18443" | grep -q .; do sleep 0.1; done'
 openssl s_client -connect 127.0.0.1:18443 -tls1_2 -CAfile {trust} -verify_hostname {name} -verify_return_error {shows} \
     < /dev/null > /tmp/client.log 2>&1
 result=$?

@@ -20,6 +20,8 @@ import pytest
 import yaml
 from testinfra.host import Host
 
+from tests.lab.waiting import eventually
+
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", Path(__file__).parents[1]))
 VERSION = str(yaml.safe_load((SCENARIO / "vars.yml").read_text())["postgres_version"])
 CONFIG = "/opt/flotilla/postgres/config"
@@ -126,4 +128,5 @@ def test_a_line_of_the_log_says_when_who_where_and_from_where(host: Host, escape
 
 def test_who_was_there_is_in_the_log(host: Host) -> None:
     ask(host, "SELECT 1")
-    assert "disconnection: session time" in host.check_output("docker logs --tail 200 postgres 2>&1")
+    log = "docker logs --tail 200 postgres 2>&1"
+    eventually(lambda: "disconnection: session time" in host.check_output(log), why="the end of a session is logged")

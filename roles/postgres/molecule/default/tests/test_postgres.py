@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 from tests.lab.scenario import RENEWING, authorities, converge
+from tests.lab.waiting import eventually
 
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", Path(__file__).parents[1]))
 VARIABLES: dict[str, Any] = yaml.safe_load((SCENARIO / "vars.yml").read_text())
@@ -41,8 +41,9 @@ def query(host: Host) -> Query:
         trust: str = TRUST,
     ) -> CommandResult:
         return host.run(
-            "PGPASSWORD=%s docker run --rm --network notes-green -e PGPASSWORD -e PGCONNECT_TIMEOUT=5 --entrypoint psql"
-            " -e PGSSLMODE=%s -e PGSSLROOTCERT=/ca.crt -v %s:/ca.crt:ro %s --no-psqlrc -At -h %s -U %s -d %s -c %s",
+            "PGPASSWORD=%s docker run --rm --network notes-green -e PGPASSWORD -e PGCONNECT_TIMEOUT=60"
+            " --entrypoint psql -e PGSSLMODE=%s -e PGSSLROOTCERT=/ca.crt -v %s:/ca.crt:ro %s"
+            " --no-psqlrc -At -h %s -U %s -d %s -c %s",
             role["password"] if password is None else password,
             mode,
             trust,
@@ -153,10 +154,7 @@ def test_the_container_has_its_limits(host: Host, template: str, value: str) -> 
 
 
 def test_the_container_is_healthy(host: Host) -> None:
-    for _ in range(30):
-        if inspect(host, "{{.State.Health.Status}}") != "starting":
-            break
-        time.sleep(1)
+    eventually(lambda: inspect(host, "{{.State.Health.Status}}") != "starting", why="its health is known")
     assert inspect(host, "{{.State.Health.Status}}") == "healthy"
 
 

@@ -14,6 +14,7 @@ from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 from tests.lab.scenario import RENEWING, authorities, converge
+from tests.lab.waiting import eventually
 
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", Path(__file__).parents[1]))
 VARIABLES: dict[str, Any] = yaml.safe_load((SCENARIO / "vars.yml").read_text())
@@ -21,16 +22,20 @@ NOTES, SECOND = VARIABLES["postgres_databases"]
 CERTIFICATES = "/opt/flotilla/postgres/certs"
 TRUST = f"{CERTIFICATES}/current/ca.crt"
 CLIENT = (
-    "PGPASSWORD=%s docker run --rm --network notes-green -e PGPASSWORD -e PGCONNECT_TIMEOUT=5 -e PGSSLMODE={mode}"
-    " -e PGSSLROOTCERT=/ca.crt -v {trust}:/ca.crt:ro --entrypoint {program} postgres:17"
+    "PGPASSWORD=%s docker run --rm --network notes-green -e PGPASSWORD -e PGCONNECT_TIMEOUT={seconds}"
+    " -e PGSSLMODE={mode} -e PGSSLROOTCERT=/ca.crt -v {trust}:/ca.crt:ro --entrypoint {program} postgres:17"
 )
 CONSOLE = "docker exec pgbouncer psql -XAtq -h /var/run/pgbouncer -p 6432 -U pgbouncer pgbouncer -c"
+
+# Longer than any run of the role, and long enough for a stop to come in between.
+LONG = "SELECT pg_sleep(3000)"
+INSERT = "INSERT INTO kept SELECT 1 FROM pg_sleep(8)"
 
 Query = Callable[..., CommandResult]
 
 
-def client(program: str, mode: str = "verify-full", trust: str = TRUST) -> str:
-    return CLIENT.format(program=program, mode=mode, trust=trust)
+def client(program: str, mode: str = "verify-full", trust: str = TRUST, seconds: str = "60") -> str:
+    return CLIENT.format(program=program, mode=mode, trust=trust, seconds=seconds)
 
 
 @pytest.fixture
@@ -52,6 +57,11 @@ def query(host: Host) -> Query:
 def administer(host: Host, sql: str) -> str:
     """Run SQL as the superuser, past the pooler."""
     return str(host.check_output("docker exec postgres psql --no-psqlrc -At -U postgres -c %s", sql))
+
+
+def runs(host: Host, sql: str) -> bool:
+    """Whether the server is at work on this very statement."""
+    return administer(host, f"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '{sql}'") == "1"
 
 
 def bench(host: Host, *options: str) -> str:
@@ -120,7 +130,7 @@ def test_a_server_with_another_name_is_refused_by_it(host: Host, query: Query) -
     host.check_output(f"cp -p {config} /root/kept.ini && sed -i 's/host=postgres/host={address}/' {config}")
     try:
         host.check_output(f"{CONSOLE} RELOAD && {CONSOLE} RECONNECT")
-        refused = query("SELECT 1")
+        refused = query("SELECT 1", seconds="5")
     finally:
         host.check_output(f"cp -p /root/kept.ini {config} && {CONSOLE} RELOAD")
     assert refused.rc != 0
@@ -156,11 +166,9 @@ def test_many_clients_share_few_connections(host: Host) -> None:
     bench(host, "--initialize", "--quiet")
     assert ended(host)[0] == 0
     bench(host, "--client=30", "--jobs=30", "--time=5", "--protocol=prepared", "--no-vacuum")
-    most = 0
-    for _ in range(6):
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'notes'"
+    most, sql = 0, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'notes'"
+    while host.check_output("docker inspect --format '{{.State.Running}}' bench") == "true":
         most = max(most, int(administer(host, sql)))
-        time.sleep(0.5)
     code, said = ended(host)
     assert code == 0, said
     assert "number of failed transactions: 0" in said
@@ -189,32 +197,34 @@ def test_a_transaction_that_does_not_end_is_not_cut_off(host: Host, query: Query
     host.run_expect(
         [0],
         client("psql").replace("--rm", "--detach --name bench-long")
-        + " -h pgbouncer -p 6432 -U notes -d notes -c 'SELECT pg_sleep(60)'",
+        + f" -h pgbouncer -p 6432 -U notes -d notes -c '{LONG}'",
         NOTES["password"],
     )
     try:
+        eventually(lambda: runs(host, LONG), why="the transaction runs")
         with pytest.raises(AssertionError, match="was not started anew, and serves on"):
             converge(SCENARIO, postgres_memory_mb=288, postgres_pooler_pause_seconds=5)
         assert host.check_output("docker inspect --format '{{.Id}}' postgres") == before
         assert query("SELECT 1").rc == 0
     finally:
         host.run("docker rm --force bench-long")
+        administer(host, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = '{LONG}'")
 
 
 def test_a_server_that_was_away_when_it_was_looked_for_is_found(host: Host, query: Query) -> None:
     """As when the droplet starts and the pooler is there first."""
     host.check_output("docker stop postgres && docker restart pgbouncer")
     try:
-        assert query("SELECT 1").rc != 0
+        assert query("SELECT 1", seconds="5").rc != 0
         assert host.check_output(f"{CONSOLE} 'SHOW DNS_HOSTS'").startswith("postgres|")
     finally:
         host.check_output("docker start postgres")
-    deadline = time.monotonic() + 30
-    while query("SELECT 1").rc != 0:
-        assert time.monotonic() < deadline, host.check_output("docker logs --tail 5 pgbouncer 2>&1")
+    eventually(lambda: query("SELECT 1", seconds="5").rc == 0, why="the server is found: docker logs pgbouncer")
     began = host.check_output("docker inspect --format '{{.State.StartedAt}}' pgbouncer")
     # And then nobody ends it again.
     time.sleep(12)
+    healthy = "docker inspect --format '{{.State.Health.Status}}' pgbouncer"
+    eventually(lambda: host.check_output(healthy) == "healthy", why="the pooler is well")
     assert host.check_output("docker inspect --format '{{.State.StartedAt}} {{.State.Health.Status}}' pgbouncer") == (
         f"{began} healthy"
     )
@@ -226,10 +236,10 @@ def test_a_stop_lets_transactions_end(host: Host, query: Query) -> None:
     host.run_expect(
         [0],
         client("psql").replace("--rm", "--detach --name bench")
-        + " -h pgbouncer -p 6432 -U notes -d notes -c 'INSERT INTO kept SELECT 1 FROM pg_sleep(8)'",
+        + f" -h pgbouncer -p 6432 -U notes -d notes -c '{INSERT}'",
         NOTES["password"],
     )
-    time.sleep(3)
+    eventually(lambda: runs(host, INSERT), why="the transaction runs")
     host.check_output("cd /opt/flotilla/pgbouncer && docker compose restart")
     code, said = ended(host)
     assert (code, said.strip()) == (0, "INSERT 0 1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import yaml
 from testinfra.host import Host
 
 from tests.lab.scenario import RENEWING, authorities, converge
+from tests.lab.waiting import eventually
 
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", Path(__file__).parents[1]))
 VARIABLES: dict[str, Any] = yaml.safe_load((SCENARIO / "vars.yml").read_text())
@@ -109,10 +109,7 @@ def test_the_container_has_its_limits(host: Host, template: str, value: str) -> 
 
 
 def test_the_container_is_healthy(host: Host) -> None:
-    for _ in range(30):
-        if inspect(host, "{{.State.Health.Status}}") != "starting":
-            break
-        time.sleep(1)
+    eventually(lambda: inspect(host, "{{.State.Health.Status}}") != "starting", why="its health is known")
     assert inspect(host, "{{.State.Health.Status}}") == "healthy"
 
 
@@ -199,6 +196,6 @@ def test_a_renewed_certificate_is_served_and_nothing_is_forgotten(host: Host, cl
 def test_nothing_is_kept_over_a_restart(host: Host, cli: Cli) -> None:
     cli("SET", "forgotten", "value")
     ping = "redis-cli --tls --cacert /etc/flotilla/certs/current/ca.crt ping"
-    again = f"timeout 30 sh -c 'until docker exec redis {ping}; do sleep 0.2; done'"
+    again = f"timeout 300 sh -c 'until docker exec redis {ping}; do sleep 0.2; done'"
     host.run_expect([0], f"docker restart redis && {again}")
     assert cli("EXISTS", "forgotten") == "0"
