@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import json
+import math
 import os
 import re
 import shlex
@@ -33,7 +34,7 @@ PRODUCTION = Path("inventories/production")
 HOST = "staging-1"
 DOMAIN = "staging.example.com"
 APP = "notes"
-PLAYBOOK_SECONDS = 600.0
+PLAYBOOK_SECONDS = 1500.0
 STEADY_ANSWERS = 10
 # What ssh itself ends with when it does not get in.
 SSH_FAILED = 255
@@ -188,7 +189,7 @@ STAGING_LAB = Lab(
         "lab_packages": True,
         "apps": [
             app_entry(
-                deadlines={"drain_seconds": 10},
+                deadlines={"drain_seconds": 6},
                 routes=[{**route, "websocket": route["service"] == "api"} for route in app_entry()["routes"]],
             )
         ],
@@ -200,7 +201,7 @@ FLEET_LAB = Lab(
     inventory=PRODUCTION,
     overlay={
         "lab_packages": True,
-        "apps": [app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "3s"}, deadlines={"drain_seconds": 10})],
+        "apps": [app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "2s"}, deadlines={"drain_seconds": 6})],
         # The first app host plays the one that reads metrics. It has the last octet of the inventory in the lab, too.
         "firewall_metrics_sources": ["{{ private_address | regex_replace('[0-9]+$', '11') }}"],
     },
@@ -373,7 +374,7 @@ class Environment:
             text=True,
             errors="replace",
             check=False,
-            timeout=120,
+            timeout=600,
         )
 
     def python(self, code: str, *arguments: str) -> str:
@@ -388,11 +389,11 @@ class Environment:
 
     def reboot(self) -> None:
         """Restart the droplet, as a power cycle would."""
-        docker.from_env().containers.get(f"{self.name}-{self.host}").restart(timeout=60)
+        docker.from_env(timeout=300).containers.get(f"{self.name}-{self.host}").restart(timeout=60)
 
     def module_calls(self, since: float) -> int:
         """How many of our modules ran on the host, by its own journal. since: seconds since the epoch."""
-        lines = self.ssh(f"journalctl --since @{since:.0f} -o short").splitlines()
+        lines = self.ssh(f"journalctl --sync; journalctl --since @{math.ceil(since)} -o short").splitlines()
         return sum("ansible-flotilla_" in line and "Invoked with" in line for line in lines)
 
     def containers(self, project: str) -> dict[str, str]:
@@ -413,7 +414,7 @@ class Environment:
 
     # -- what a user sees -----------------------------------------------------------------------
 
-    def fetch(self, path: str, *, domain: str = "", tls: bool = True, timeout: float = 15.0) -> Answer:
+    def fetch(self, path: str, *, domain: str = "", tls: bool = True, timeout: float = 60.0) -> Answer:
         """GET a path from the host. Redirects are not followed."""
         domain = domain or self.domain
         connection: http.client.HTTPConnection
