@@ -189,7 +189,7 @@ STAGING_LAB = Lab(
         "lab_packages": True,
         "apps": [
             app_entry(
-                deadlines={"drain_seconds": 6},
+                deadlines={"drain_seconds": 8},
                 routes=[{**route, "websocket": route["service"] == "api"} for route in app_entry()["routes"]],
             )
         ],
@@ -201,7 +201,7 @@ FLEET_LAB = Lab(
     inventory=PRODUCTION,
     overlay={
         "lab_packages": True,
-        "apps": [app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "2s"}, deadlines={"drain_seconds": 6})],
+        "apps": [app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "2s"}, deadlines={"drain_seconds": 8})],
         # The first app host plays the one that reads metrics. It has the last octet of the inventory in the lab, too.
         "firewall_metrics_sources": ["{{ private_address | regex_replace('[0-9]+$', '11') }}"],
     },

@@ -36,7 +36,7 @@ WITH_CERTIFICATES = (*HOSTS, "production-db-1", "production-cache-1")
 CURRENT = "readlink /opt/flotilla/*/certs/current /opt/flotilla/nginx/certs/issued/current 2> /dev/null || true"
 PAGE = "Under maintenance"
 # A deploy holds the old colour so long for what is in flight: websockets take all of it, slow requests half.
-DRAIN_SECONDS = 6
+DRAIN_SECONDS = 8
 
 GETS_AND_POSTS = (
     Stream(Kind.GET, Mode.KEEPALIVE, rate=20),

@@ -51,7 +51,7 @@ def entry(**changes: Any) -> dict[str, Any]:
     Always the same towards the edge: a changed edge is provisioned first, and its reload closes idle connections.
     """
     environment = {"UPDATE_MONITOR": f"{MONITOR_SECONDS}s", **changes.pop("environment", {})}
-    return app_entry(PRODUCTION, environment=environment, deadlines={"drain_seconds": 6}, **changes)
+    return app_entry(PRODUCTION, environment=environment, deadlines={"drain_seconds": 8}, **changes)
 
 
 LAB = FLEET_LAB
