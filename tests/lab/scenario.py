@@ -21,7 +21,7 @@ RENEWING: dict[str, Any] = {"pki_valid_days": 398, "pki_renew_days": 397}
 
 @cache
 def authorities() -> dict[str, dict[str, str]]:
-    """The scenario's throw-away authorities: `old`, `new`, `foreign`."""
+    """The scenario's throw-away authorities by name: `old`, and what `molecule_authorities` says."""
     read: dict[str, dict[str, str]] = json.loads((EPHEMERAL / "authorities.json").read_text())
     return read
 
