@@ -22,6 +22,11 @@ INVENTORY := -i inventories/$(ENV)
 OVERLAY := -i .lab/$(LAB)/$(ENV)
 LAB_PLAYBOOK := ansible-playbook playbooks/lab.yml -e lab_name=$(LAB)
 
+# Outside the checkout, so that a fresh clone has what an earlier one found out.
+CACHE := $(or $(FLOTILLA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flotilla)
+export MYPY_CACHE_DIR := $(CACHE)/mypy
+export RUFF_CACHE_DIR := $(CACHE)/ruff
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MOLECULE_COMMAND_BORDERS := false
 
@@ -126,4 +131,4 @@ bench: venv ## the measured figures, one a line; BENCH="--runs 1 …": its optio
 .PHONY: clean
 clean: lab-down ## lab-down, and the images, the caches and the build's leftovers
 	$(LAB_PLAYBOOK) -e lab_state=purged
-	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible
+	rm -rf build .pytest_cache .ansible $(MYPY_CACHE_DIR) $(RUFF_CACHE_DIR) $(HYPOTHESIS_STORAGE_DIRECTORY)

@@ -34,10 +34,10 @@ def check(files: Collection[Path] | None = None) -> Stage:
     return Stage("check", jobs, at_once=len(jobs), needed=True)
 
 
-def units(files: Collection[Path] | None = None, *options: str) -> Stage:
+def units(files: Collection[Path] | None = None, marks: str = "not compose", *options: str) -> Stage:
     """The unit tests, or these files of them."""
     named = ["tests/unit"] if files is None else sorted(str(path.relative_to(ROOT)) for path in files)
-    job = Job("units", "check", (*PYTEST, "-n", "auto", "-m", "not compose", *options, *named), pytest=True)
+    job = Job("units", "check", (*PYTEST, "-n", "auto", "--dist", "worksteal", "-m", marks, *options, *named), pytest=True)
     return Stage("check", [job])
 
 
@@ -60,7 +60,8 @@ def thorough() -> list[Stage]:
     """What `make test` has no time for: many examples, the marked tests, the other scenarios."""
     files = [path for path in ALL_E2E if "thorough" in path.read_text()]
     scenarios = Stage("molecule", [job for job in molecule(scenario="").jobs if job not in molecule().jobs], LABS)
-    return [units(None, "--hypothesis-profile", "thorough"), _files("e2e", files, "thorough", 3600), scenarios]
+    examples = units(None, "hypothesis and not compose", "--hypothesis-profile", "thorough", "--timeout", "1800")
+    return [examples, _files("e2e", files, "thorough", 3600), scenarios]
 
 
 def molecule(roles: Collection[str] = (), scenario: str = "default") -> Stage:
