@@ -37,7 +37,9 @@ def check(files: Collection[Path] | None = None) -> Stage:
 def units(files: Collection[Path] | None = None, marks: str = "not compose", *options: str) -> Stage:
     """The unit tests, or these files of them."""
     named = ["tests/unit"] if files is None else sorted(str(path.relative_to(ROOT)) for path in files)
-    job = Job("units", "check", (*PYTEST, "-n", "auto", "--dist", "worksteal", "-m", marks, *options, *named), pytest=True)
+    job = Job(
+        "units", "check", (*PYTEST, "-n", "auto", "--dist", "worksteal", "-m", marks, *options, *named), pytest=True
+    )
     return Stage("check", [job])
 
 
