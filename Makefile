@@ -92,8 +92,8 @@ $(ROLES:%=molecule-%): molecule-%: venv
 	$(RUN) molecule $* $(WHICH)
 
 .PHONY: e2e
-e2e: venv ## end-to-end tests, each file in a lab of its own
-	$(RUN) e2e
+e2e: venv ## end-to-end tests, two labs at a time; FILES="tests/e2e/test_verbs.py …": these alone
+	$(RUN) e2e $(FILES)
 
 .PHONY: thorough
 thorough: venv ## the tests that `make test` has no time for, and many examples; COLLECT=1 lists them

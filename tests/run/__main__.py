@@ -107,8 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     test.add_argument("--minutes", type=float, default=0, help="stop after so many minutes and say what ran")
     test.add_argument("--since", type=float, default=0, help="when the virtual environment's making began")
     test.add_argument("--paths", default="", help="changed files and directories, with spaces between them")
-    for name in ("check", "units", "e2e", "thorough"):
+    for name in ("check", "units", "thorough"):
         commands.add_parser(name, help=f"the {name} alone")
+    files = commands.add_parser("e2e", help="end-to-end tests: these files, or all")
+    files.add_argument("files", nargs="*", type=Path)
     roles = commands.add_parser("molecule", help="scenarios of these roles, or of all")
     roles.add_argument("roles", nargs="*")
     roles.add_argument("--scenario-name", default="", help="the scenarios of this name (default: all)")
@@ -139,7 +141,7 @@ def _chosen(given: argparse.Namespace) -> list[Stage]:
     if given.command == "units":
         return [stages.units()]
     if given.command == "e2e":
-        return [stages.e2e()]
+        return [stages.e2e([path.resolve() for path in given.files] or None)]
     if given.command == "thorough":
         return stages.thorough()
     if given.command == "molecule":

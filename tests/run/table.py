@@ -1,7 +1,7 @@
 """The table of seconds: what the records of a run say, row by row.
 
-A second is counted once: what Ansible does in a span that a test wrote is the span's, and a test's own time is what is
-left of it beside Ansible and spans. Where things run beside each other, their seconds add up: shares are of busy time.
+A second is counted once: what Ansible does in a span that a test wrote is the span's, and a command's own time is what
+is left of it beside Ansible and spans. What runs beside something else adds up: shares are of busy time.
 """
 
 from __future__ import annotations
@@ -59,11 +59,9 @@ def pieces(records: Sequence[Record]) -> Iterator[Piece]:
         cpu = None if job["cpu"] is None else max(0.0, job["cpu"] - sum(run["cpu"] for run in inside))
         if not job["timed"]:
             yield Piece(name, seconds, cpu)
-        elif name.startswith("molecule "):
-            yield Piece(VERIFY, seconds - _covered(inside), cpu)
-        elif tested := sum(line["seconds"] for line in records if line["kind"] == "phase" and line["job"] == name):
-            # Its tests run one after the other.
-            yield Piece(OWN, tested - _covered(inside + [span for span in spans if span["job"] == name]), cpu)
+        else:
+            rest = seconds - _covered(inside + [span for span in spans if span["job"] == name])
+            yield Piece(BUILDS if name == "images" else VERIFY if name.startswith("molecule ") else OWN, rest, cpu)
         for run in inside:
             yield from _pieces_of_run(run)
 

@@ -62,11 +62,6 @@ def run(job: str, *tasks: tuple[str, str, str, float], start: float = 0, test: s
     return {**known, "cpu": 1 + sum(task["cpu"] for task in told), "tasks": told}
 
 
-def phase(seconds: float, test: str = TEST) -> Record:
-    known = {"kind": "phase", "job": "e2e", "test": test, "phase": "call", "outcome": "passed", "text": ""}
-    return {**known, "seconds": seconds}
-
-
 def seconds(*records: Record) -> dict[str, float]:
     return {name: seconds for name, _, seconds, _ in rows(records)}
 
@@ -90,7 +85,7 @@ def test_a_command_that_nothing_is_known_of_is_a_row() -> None:
     ],
 )
 def test_a_task_of_a_test_has_its_row(play: str, role: str, task: str, argv: list[str], row: str) -> None:
-    found = seconds(job("e2e"), run("e2e", (play, role, task, 8), test=TEST, argv=argv), phase(30))
+    found = seconds(job("e2e", end=30), run("e2e", (play, role, task, 8), test=TEST, argv=argv))
     assert found == {row: 8, START: 2, OWN: 20}
 
 
@@ -110,29 +105,34 @@ def test_a_step_of_a_scenario_has_its_row(argv: list[str], row: str) -> None:
     assert found == {row: 28, START: 2, VERIFY: 70}
 
 
+def test_making_the_images_is_building_whatever_does_it() -> None:
+    images = run("images", ("The lab", "lab", "lab : Build flotilla-lab/nginx", 8))
+    assert seconds(job("images", end=15), images) == {BUILDS: 13, START: 2}
+
+
 def test_what_the_unit_tests_do_is_theirs() -> None:
     assert seconds(job("units", timed=False), run("units", ("A play", "", "A task", 5))) == {"units": 100}
 
 
 def test_what_a_test_makes_another_pytest_do_is_not_its_own_time() -> None:
     nested = run("e2e", ("Deploy the apps", "app", "app : Prepare", 8), test="tests/faults/test_faults.py::test_x")
-    assert seconds(job("e2e"), nested, phase(20)) == {DEPLOYS: 8, START: 2, OWN: 10}
+    assert seconds(job("e2e", end=20), nested) == {DEPLOYS: 8, START: 2, OWN: 10}
 
 
 def test_what_runs_at_once_in_a_test_is_not_its_own_time_twice() -> None:
     task = ("Deploy the apps", "app", "app : Prepare", 8)
     both = [run("e2e", task, start=start, test=TEST) for start in (0, 5)]
-    assert seconds(job("e2e"), *both, phase(20)) == {DEPLOYS: 16, START: 4, OWN: 5}
+    assert seconds(job("e2e", end=20), *both) == {DEPLOYS: 16, START: 4, OWN: 5}
 
 
 def test_a_span_is_a_row_and_has_what_ansible_did_in_it() -> None:
-    restored = {"kind": "span", "job": "e2e", "test": TEST, "name": "snapshot restored", "start": 10, "end": 25}
-    inside = run("e2e", ("The lab", "lab", "lab : Start the droplets", 8), start=12, test=TEST)
-    assert seconds(job("e2e"), restored, inside, phase(20)) == {"snapshot restored": 15, OWN: 5}
+    restored = {"kind": "span", "job": "e2e", "test": TEST, "name": "snapshot restored", "start": 5, "end": 15}
+    inside = run("e2e", ("The lab", "lab", "lab : Start the droplets", 8), start=6, test=TEST)
+    assert seconds(job("e2e", end=20), restored, inside) == {"snapshot restored": 10, OWN: 10}
 
 
 def test_the_processor_is_counted_where_it_is_known() -> None:
-    found = rows([job("e2e"), run("e2e", ("Deploy the apps", "app", "x", 8), test=TEST), phase(30)])
+    found = rows([job("e2e"), run("e2e", ("Deploy the apps", "app", "x", 8), test=TEST)])
     assert {name: cpu for name, _, _, cpu in found} == {DEPLOYS: 4, START: 1, OWN: 45}
     assert rows([job("lint", timed=False, cpu=None)])[0][3] is None
 
@@ -204,5 +204,5 @@ def test_a_span_is_recorded_where_it_is_asked_for(tmp_path: Path, monkeypatch: p
 
 
 def test_a_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "1.jsonl").write_text(json.dumps(phase(1)) + "\n" + json.dumps(phase(2))[:20])
-    assert [line["seconds"] for line in read(tmp_path)] == [1]
+    (tmp_path / "1.jsonl").write_text(json.dumps(job("lint", end=1)) + "\n" + json.dumps(job("types"))[:20])
+    assert [line["job"] for line in read(tmp_path)] == ["lint"]
