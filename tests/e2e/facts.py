@@ -21,12 +21,13 @@ nft list table inet flotilla | sed -E 's/counter packets [0-9]+ bytes [0-9]+/cou
 find /opt/flotilla /etc/docker -name '*.crt' | sort | while read -r path; do
     echo "certificate $path $(openssl x509 -in "$path" -noout -subject -issuer -serial | tr '\n' ' ')"
 done
+sed -n 's/^[0-9]/name &/p' /etc/hosts
 getent passwd | awk -F: '$3 >= 1000 {print "account", $1, $3, $7}'
 """
 
 
 def facts(environment: Environment) -> dict[str, list[str]]:
-    """Host → its stamp, units, containers, networks, volumes, firewall rules, certificates and accounts, in lines."""
+    """Host → its stamp, units, containers, networks, volumes, firewall rules, certificates, names, accounts, in lines."""
     hosts = [one["host"] for one in json.loads((environment.directory / "lab.json").read_text())["droplets"]]
     said = in_parallel(lambda host: environment.on(host).ssh(SCRIPT).splitlines(), hosts)
     return {host: sorted(lines) for host, lines in zip(hosts, said, strict=True)}

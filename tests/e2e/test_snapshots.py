@@ -20,6 +20,7 @@ DIFFERENCES = {
         "cp /opt/flotilla/redis/certs/current/tls.crt /opt/flotilla/redis/other.crt",
         "rm /opt/flotilla/redis/other.crt",
     ),
+    "name": ("echo 192.0.2.1 other >> /etc/hosts", "sed '$d' /etc/hosts > /tmp/hosts && cat /tmp/hosts > /etc/hosts"),
     "account": ("useradd other", "userdel other"),
 }
 

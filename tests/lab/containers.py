@@ -73,11 +73,8 @@ class LabContainers:
         found: list[Container] = self.client.containers.list(all=True, filters={"label": f"{LAB_LABEL}={self.lab}"})
         return sorted(found, key=lambda one: str(one.name))
 
-    def keep(self, container: Container, key: str, running: list[str]) -> dict[str, Any]:
-        """Keep what a container that is stopped consists of; return what `make` needs.
-
-        running: the names of the containers that ran in it.
-        """
+    def keep(self, container: Container, key: str, seen: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep what a stopped container consists of; return what `make` needs, and what was seen of it before."""
         known = self.client.api.inspect_container(str(container.id))
         host = known["Config"]["Labels"].get(HOST_LABEL)
         (data,) = (mount for mount in known["Mounts"] if mount["Type"] == "volume")
@@ -103,7 +100,7 @@ class LabContainers:
                 network: {"IPAMConfig": one["IPAMConfig"], "Aliases": one["Aliases"]}
                 for network, one in known["NetworkSettings"]["Networks"].items()
             },
-            "running": running,
+            "seen": seen,
         }
 
     def make(self, kept: Mapping[str, Any], moved: tuple[str, str]) -> Container:
@@ -154,9 +151,13 @@ class LabContainers:
             remove=True,
         )
 
-    def running(self, container: Container) -> list[str]:
-        """The names of the containers that run inside of a host."""
-        return sorted(said(container, "docker", "ps", "--format", "{{.Names}}"))
+    def see(self, container: Container) -> dict[str, Any]:
+        """What `bring_back` needs to know of a host: the containers that run in it, and its /etc/hosts.
+
+        The engine writes that file anew for each container.
+        """
+        file: Any = container.exec_run(["cat", "/etc/hosts"]).output
+        return {"running": said(container, "docker", "ps", "--format", "{{.Names}}"), "hosts": file.decode()}
 
     def ports(self, container: Container) -> dict[str, int]:
         """Port in the container → port of this machine."""
@@ -164,19 +165,15 @@ class LabContainers:
         published = container.attrs["NetworkSettings"]["Ports"]
         return {port: int(bindings[0]["HostPort"]) for port, bindings in published.items() if bindings}
 
-    def wait_for(self, container: Container, running: list[str]) -> None:
-        """Wait until a host answers, with its engine and the containers that ran in it.
+    def bring_back(self, container: Container, seen: Mapping[str, Any]) -> None:
+        """Wait until a host that was started answers, with its engine and the containers that ran in it.
 
         Raises:
             LabError: something is still not there after `AWAKE_SECONDS`.
         """
-        if HOST_LABEL not in container.labels:
-            return
+        container.exec_run(["sh", "-c", 'printf %s "$1" > /etc/hosts', "write", seen["hosts"]])
         deadline = time.monotonic() + AWAKE_SECONDS
-        while True:
-            missing = said(container, "sh", "-c", WAITED_FOR, "wait", *running)
-            if not missing:
-                return
+        while missing := said(container, "sh", "-c", WAITED_FOR, "wait", *seen["running"]):
             if time.monotonic() > deadline:
                 raise LabError(f"{container.name} does not come back: {', '.join(missing)} not there")
             time.sleep(POLL_SECONDS)

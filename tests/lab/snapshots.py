@@ -118,7 +118,7 @@ def take(key: str, name: str, directory: Path, facts: Any = None) -> None:
     """
     lab = LabContainers(name)
     containers = lab.all()
-    running = {one.name: lab.running(one) for one in containers if HOST_LABEL in one.labels}
+    seen = {one.name: lab.see(one) for one in containers if HOST_LABEL in one.labels}
     in_parallel(lambda one: one.stop(timeout=STOP_SECONDS), containers)
     with locked(fcntl.LOCK_EX):
         prune()
@@ -127,7 +127,7 @@ def take(key: str, name: str, directory: Path, facts: Any = None) -> None:
             "taken": time.time(),
             "name": name,
             "directory": str(directory),
-            "containers": in_parallel(lambda one: lab.keep(one, key, running.get(one.name, [])), containers),
+            "containers": in_parallel(lambda one: lab.keep(one, key, seen.get(one.name, {})), containers),
             "index": index_of(name),
             "facts": facts,
         }
@@ -160,7 +160,8 @@ def restore(snapshot: Snapshot, directory: Path) -> None:
     for container in sorted(made, key=lambda one: HOST_LABEL in one.labels):
         container.start()
     write_ports(directory, {str(one.name).removeprefix(f"{name}-"): lab.ports(one) for one in made})
-    in_parallel(lambda pair: lab.wait_for(pair[0], pair[1]["running"]), zip(made, kept, strict=True))
+    hosts = [pair for pair in zip(made, kept, strict=True) if pair[1]["seen"]]
+    in_parallel(lambda pair: lab.bring_back(pair[0], pair[1]["seen"]), hosts)
 
 
 def remove(key: str) -> None:
