@@ -27,7 +27,7 @@ getent passwd | awk -F: '$3 >= 1000 {print "account", $1, $3, $7}'
 
 
 def facts(environment: Environment) -> dict[str, list[str]]:
-    """Host → its stamp, units, containers, networks, volumes, firewall rules, certificates, names, accounts, in lines."""
+    """Host → lines: stamp, units, containers, networks, volumes, firewall rules, certificates, names, accounts."""
     hosts = [one["host"] for one in json.loads((environment.directory / "lab.json").read_text())["droplets"]]
     said = in_parallel(lambda host: environment.on(host).ssh(SCRIPT).splitlines(), hosts)
     return {host: sorted(lines) for host, lines in zip(hosts, said, strict=True)}

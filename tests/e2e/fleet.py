@@ -321,6 +321,10 @@ class Environment:
         """The same environment with other values for some variables, written into `directory`."""
         return replace(self, changes=(*self.changes, write_overlay(directory, variables, hosts)))
 
+    def with_overlay(self, directory: Path, variables: Mapping[str, Any]) -> Environment:
+        """As `over`, but before the lab's own inventory: secrets are still written there."""
+        return replace(self, overlays=(*self.overlays, write_overlay(directory, variables)))
+
     def _droplet(self, key: str) -> str:
         droplets = json.loads((self.directory / "lab.json").read_text())["droplets"]
         return str(next(droplet[key] for droplet in droplets if droplet["host"] == self.host))

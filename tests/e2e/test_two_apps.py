@@ -57,8 +57,8 @@ class Addition:
 @pytest.fixture(scope="module")
 def addition(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Addition:
     """The first app alone, then both by one command."""
-    both = served.over(tmp_path_factory.mktemp("both"), BOTH)
-    both.playbook("playbooks/secrets.yml", "-e", f"secrets_directory={served.lab_overlay}").succeeded()
+    both = served.with_overlay(tmp_path_factory.mktemp("both"), BOTH)
+    both.playbook("playbooks/secrets.yml").succeeded()
     served.ssh(f"docker exec redis sh -c '{REDIS} set remember me'")
     before = shared(served)
     streams = (

@@ -64,7 +64,7 @@ def told() -> None:
 def served(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """Version 1.0.0 serves, and was deployed with hooks."""
     served.deploy("1.1.0").succeeded()
-    hooked = served.over(tmp_path_factory.mktemp("hooks"), {"apps": [app_entry(hooks=HOOKS)]})
+    hooked = served.with_overlay(tmp_path_factory.mktemp("hooks"), {"apps": [app_entry(hooks=HOOKS)]})
     hooked.deploy("1.0.0").succeeded()
     return hooked
 
