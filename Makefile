@@ -70,7 +70,7 @@ lint: venv ## ruff, yamllint, ansible-lint, role tables
 	ruff check
 	ruff format --check
 	yamllint --strict .
-	ansible-lint --offline
+	python -m tests.run.unchanged ansible-lint --offline
 	python tests/docs/role_tables.py --check
 
 .PHONY: types
@@ -133,4 +133,4 @@ bench: venv ## the measured figures, one a line; BENCH="--runs 1 …": its optio
 .PHONY: clean
 clean: lab-down ## lab-down, and the images, the caches and the build's leftovers
 	$(LAB_PLAYBOOK) -e lab_state=purged
-	rm -rf build .pytest_cache .ansible $(MYPY_CACHE_DIR) $(RUFF_CACHE_DIR) $(HYPOTHESIS_STORAGE_DIRECTORY)
+	rm -rf build .pytest_cache .ansible $(CACHE)/passed $(MYPY_CACHE_DIR) $(RUFF_CACHE_DIR) $(HYPOTHESIS_STORAGE_DIRECTORY)
