@@ -147,7 +147,8 @@ def _chosen(given: argparse.Namespace) -> list[Stage]:
     if given.command == "molecule":
         return [stages.molecule(given.roles, given.scenario_name)]
     if not given.paths.split():
-        return [stages.check(), stages.images(), stages.e2e(), stages.smoke(), stages.molecule()]
+        labs_of_all = stages.together(stages.e2e(), stages.smoke(), stages.molecule())
+        return [stages.check(), stages.images(), labs_of_all]
     found = affected(given.paths.split())
     print("\n".join([f"Affected by {given.paths}:", *(f"  {line}" for line in found.lines())]), flush=True)
     labs_wanted = [
@@ -155,7 +156,7 @@ def _chosen(given: argparse.Namespace) -> list[Stage]:
         *([stages.molecule(found.roles)] if found.roles else []),
     ]
     chosen = [stages.check(None if found.all_units else found.units)]
-    return [*chosen, *([stages.images(), *labs_wanted] if found.e2e or found.roles else [])]
+    return [*chosen, *([stages.images(), stages.together(*labs_wanted)] if found.e2e or found.roles else [])]
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ class Job:
 
     pytest: it is a pytest that writes its results down.
     lab: the name of the lab that it makes; no other command with it runs meanwhile, and what fails is tried once more.
+    share: how many of its stage's places it takes.
     timed: what Ansible does in it is rows of the table; otherwise the whole command is one.
     """
 
@@ -55,6 +56,7 @@ class Job:
     directory: Path = ROOT
     pytest: bool = False
     lab: str = ""
+    share: int = 1
     timed: bool = False
 
     @property
@@ -69,11 +71,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Stage:
-    """Commands of which so many run at once. needed: when one fails, no later stage begins."""
+    """Commands that run beside each other while there are places. needed: when one fails, no later stage begins."""
 
     name: str
     jobs: Sequence[Job]
-    at_once: int = 1
+    places: int = 1
     needed: bool = False
 
 
@@ -109,7 +111,7 @@ class Pool:
         while waiting or self.running:
             if time.monotonic() >= self.deadline:
                 raise StoppedError("the time that this run gives itself is over")
-            while len(self.running) < stage.at_once and (job := self._next(waiting)):
+            while job := self._next(waiting, stage.places):
                 waiting.remove(job)
                 print(f"== {job.name}: begins", flush=True)
                 self.running[job] = _Process(job, self.times, self.mark)
@@ -119,10 +121,12 @@ class Pool:
             time.sleep(POLL_SECONDS)
         return self.outcomes[before:]
 
-    def _next(self, waiting: Sequence[Job]) -> Job | None:
-        """The first one whose lab nobody has."""
+    def _next(self, waiting: Sequence[Job], places: int) -> Job | None:
+        """The first one that has a place, or all of them to itself, and whose lab nobody has."""
         taken = {job.lab for job in self.running if job.lab}
-        return next((job for job in waiting if job.lab not in taken), None)
+        free = places - sum(job.share for job in self.running)
+        fits = [job for job in waiting if (job.share <= free or not self.running) and job.lab not in taken]
+        return fits[0] if fits else None
 
     def stop(self) -> None:
         """End what runs, and what that started in sessions of its own, and nothing else."""

@@ -21,9 +21,8 @@ LONGEST_FILES = (
 )
 LONGEST_ROLES = ("restore", "backup", "acme", "app", "haproxy", "postgres", "nginx", "docker", "patch")
 ALL_E2E = sorted((ROOT / "tests/e2e").glob("test_*.py"))
-# The load tests share the machine with one other lab at most; the roles' tests have none.
-LABS_UNDER_LOAD = 2
-LABS = 3
+# The load tests share the machine with one other lab at most, be it a scenario's; of these there are three at a time.
+PLACES, SHARE_UNDER_LOAD, SHARE = 6, 3, 2
 
 
 def check(files: Collection[Path] | None = None) -> Stage:
@@ -31,7 +30,7 @@ def check(files: Collection[Path] | None = None) -> Stage:
     jobs = [Job(name, "check", (*MAKE, name)) for name in ("lint", "types")]
     if files is None or files:
         jobs = [*units(files).jobs, *jobs]
-    return Stage("check", jobs, at_once=len(jobs), needed=True)
+    return Stage("check", jobs, places=len(jobs), needed=True)
 
 
 def units(files: Collection[Path] | None = None, marks: str = "not compose", *options: str) -> Stage:
@@ -58,10 +57,15 @@ def smoke() -> Stage:
     return _files("smoke", (ROOT / "tests/smoke").glob("test_*.py"))
 
 
+def together(*stages: Stage) -> Stage:
+    """Stages with labs as one: the next one fills the places that the one before leaves at its end."""
+    return Stage("labs", [job for stage in stages for job in stage.jobs], PLACES)
+
+
 def thorough() -> list[Stage]:
     """What `make test` has no time for: many examples, the marked tests, the other scenarios."""
     files = [path for path in ALL_E2E if "thorough" in path.read_text()]
-    scenarios = Stage("molecule", [job for job in molecule(scenario="").jobs if job not in molecule().jobs], LABS)
+    scenarios = Stage("molecule", [job for job in molecule(scenario="").jobs if job not in molecule().jobs], PLACES)
     examples = units(None, "hypothesis and not compose", "--hypothesis-profile", "thorough", "--timeout", "1800")
     return [examples, _files("e2e", files, "thorough", 3600), scenarios]
 
@@ -73,7 +77,7 @@ def molecule(roles: Collection[str] = (), scenario: str = "default") -> Stage:
         (role, name) for role, name in names if (not roles or role in roles) and (not scenario or name == scenario)
     ]
     ordered = sorted(chosen, key=lambda pair: (_place(pair[0], LONGEST_ROLES), pair))
-    return Stage("molecule", [_scenario(role, name) for role, name in ordered], at_once=LABS)
+    return Stage("molecule", [_scenario(role, name) for role, name in ordered], PLACES)
 
 
 def lab_of(path: Path) -> str:
@@ -92,11 +96,12 @@ def _files(stage: str, files: Iterable[Path], marked: str = "not thorough", seco
             command=(*PYTEST, str(path.relative_to(ROOT)), "-m", marked, "--timeout", str(seconds)),
             pytest=True,
             lab=lab_of(path),
+            share=SHARE_UNDER_LOAD,
             timed=True,
         )
         for path in ordered
     ]
-    return Stage(stage, jobs, at_once=LABS_UNDER_LOAD)
+    return Stage(stage, jobs, PLACES)
 
 
 def _scenario(role: str, name: str) -> Job:
@@ -106,6 +111,7 @@ def _scenario(role: str, name: str) -> Job:
         command=("molecule", "test", "--scenario-name", name),
         directory=ROOT / "roles" / role,
         lab=f"molecule-{role}-{name}",
+        share=SHARE,
         timed=True,
     )
 

@@ -95,8 +95,10 @@ def render(records: Sequence[Record]) -> str:
         text.append(f"{name:{width}}  {count:5}  {seconds:7.1f}  {seconds / busy:6.1%}  {known:>6}")
     text.append(f"{'busy':{width}}  {'':5}  {sum(line[2] for line in lines):7.1f}  100.0%")
     stages = walls(records)
+    jobs = [line for line in records if line["kind"] == "job"]
+    whole = max((job["end"] for job in jobs), default=0) - min((job["start"] for job in jobs), default=0)
     clock = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in stages.items())
-    return "\n".join([*text, f"on the clock: {clock}; together {_minutes(sum(stages.values()))}"])
+    return "\n".join([*text, f"on the clock: {clock}; together {_minutes(whole)}"])
 
 
 def _pieces_of_run(run: Record) -> Iterator[Piece]:

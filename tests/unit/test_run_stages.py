@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -121,7 +121,7 @@ def test_more_than_two_flaky_are_red(place: Place, count: int, expected: bool) -
     jobs = [
         shell_job(f"late{n}", f"mkdir {place.directory}/{n} && exit 1 || exit 0", f"no-lab-{n}") for n in range(count)
     ]
-    good, lines = place.run(Stage("molecule", jobs, at_once=3))
+    good, lines = place.run(Stage("molecule", jobs, places=3))
     assert good is expected
     assert tail(lines)[:count] == [f"FLAKY late{n}" for n in range(count)]
     assert ("more than 2 FLAKY are red" in lines) is not expected
@@ -163,17 +163,30 @@ def test_a_lab_is_one_commands_at_a_time(place: Place) -> None:
     scripts = {"one": "sleep 0.5; touch {0}/one", "other": "test ! -e {0}/one", "same": "test -e {0}/one"}
     labs = {"one": "no-lab", "same": "no-lab", "other": "no-lab-2"}
     jobs = [shell_job(name, scripts[name].format(place.directory), lab) for name, lab in labs.items()]
-    good, lines = place.run(Stage("molecule", jobs, at_once=3))
+    good, lines = place.run(Stage("molecule", jobs, places=3))
     assert good
     begun = [line for line in lines if line.endswith(": begins")]
     assert begun == ["== one: begins", "== other: begins", "== same: begins"]
     assert lines[-1] == "3 passed, 0 failed"
 
 
+def test_a_command_takes_its_share_of_the_places(place: Place) -> None:
+    """Two tests under load, or one with a scenario beside it; a second try has all places to itself."""
+    load = [replace(shell_job(name, f"sleep {seconds}"), share=3) for name, seconds in (("one", 0.5), ("two", 1.5))]
+    light = [replace(shell_job(name, "sleep 2"), share=2) for name in ("first", "second")]
+    again = replace(place.job("late", FAILS_ONCE), share=3)
+    good, lines = place.run(Stage("labs", [*load, *light, again], places=6))
+    assert good
+    told = [line for line in lines if line.endswith(": begins") or line.startswith("== PASS")]
+    names = [line.split()[2 if "PASS" in line else 1].rstrip(":") for line in told]
+    assert names[:5] == ["one", "two", "one", "first", "two"]
+    assert "FLAKY test_late.py::test_flaky" in lines
+
+
 def test_outputs_are_shown_whole(place: Place) -> None:
     script = "for n in 1 2 3; do echo {0}; sleep 0.1; done"
     jobs = [shell_job(name, script.format(name)) for name in ("a", "b")]
-    _, lines = place.run(Stage("molecule", jobs, at_once=2))
+    _, lines = place.run(Stage("molecule", jobs, places=2))
     said = [line for line in lines if line in ("a", "b")]
     assert said in (["a"] * 3 + ["b"] * 3, ["b"] * 3 + ["a"] * 3)
 
