@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = ("tests/e2e/**/*.py", "tests/faults/*.py", "tests/soak/*.py", "roles/*/molecule/**/*.py")
+PLACES = ("tests/e2e/**/*.py", "tests/smoke/*.py", "tests/faults/*.py", "tests/soak/*.py", "roles/*/molecule/**/*.py")
 # Seconds. For one answer, for a condition, and for a whole test.
 ANSWER, CONDITION, TEST = 30, 60, 900
 CLOCKS = ("time.monotonic", "time.time")
