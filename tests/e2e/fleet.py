@@ -181,12 +181,10 @@ def write_lab_overlay(directory: Path, lab: Lab) -> tuple[Path, ...]:
     return (overlay, *groups)
 
 
-# What most files begin with: the sample app on one host, and on two behind a balancer. Hosts that begin bare are
-# provisioned elsewhere; these get their packages with the image.
+# What most files begin with: the sample app on one host, and on two behind a balancer.
 STAGING_LAB = Lab(
     name="staging",
     overlay={
-        "lab_packages": True,
         "apps": [
             app_entry(
                 deadlines={"drain_seconds": 8},
@@ -200,7 +198,6 @@ FLEET_LAB = Lab(
     versions=("1.0.0", "1.1.0", "1.2.0"),
     inventory=PRODUCTION,
     overlay={
-        "lab_packages": True,
         "apps": [app_entry(PRODUCTION, environment={"UPDATE_MONITOR": "2s"}, deadlines={"drain_seconds": 8})],
         # The first app host plays the one that reads metrics. It has the last octet of the inventory in the lab, too.
         "firewall_metrics_sources": ["{{ private_address | regex_replace('[0-9]+$', '11') }}"],
@@ -456,8 +453,10 @@ class Environment:
         return answers[-1]
 
 
-def lab_up(environment: Environment, lab: Lab) -> None:
+def lab_up(environment: Environment, lab: Lab, *, packages: bool = False) -> None:
     """A fresh lab with its secrets.
+
+    packages: its hosts are not bare, but have what the roles `base` and `docker` install.
 
     One lab at a time: two that start together would take the same network, and build the same images twice.
     """
@@ -469,7 +468,13 @@ def lab_up(environment: Environment, lab: Lab) -> None:
             *("-e", "lab_index=auto", "-e", "lab_https_port=0", "-e", "lab_http_port=0"),
             *(
                 "-e",
-                json.dumps({"lab_app_versions": list(lab.versions), "lab_hub_images_custom": list(lab.hub_images)}),
+                json.dumps(
+                    {
+                        "lab_app_versions": list(lab.versions),
+                        "lab_hub_images_custom": list(lab.hub_images),
+                        "lab_packages": packages,
+                    }
+                ),
             ),
         )
     environment.playbook("playbooks/secrets.yml", "-e", f"@{environment.directory}/given_secrets.yml").succeeded()

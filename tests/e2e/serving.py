@@ -22,7 +22,7 @@ def lab_that_serves(environment: Environment, lab: Lab) -> None:
         return
     key = snapshot_key(environment, lab)
     if not snapshots.find(key):
-        lab_up(environment, lab)
+        lab_up(environment, lab, packages=True)
         environment.deploy(VERSION).succeeded()
         with span("snapshots taken"):
             snapshots.take(key, environment.name, environment.directory, facts(environment))

@@ -29,7 +29,7 @@ def other_app() -> dict[str, Any]:
 
 LAB = STAGING_LAB
 BOTH = {
-    "apps": [app_entry(), other_app()],
+    "apps": [*LAB.overlay["apps"], other_app()],
     "postgres_databases": [
         *inventory_variables("postgres")["postgres_databases"],
         {"name": OTHER, "owner": OTHER, "login": LOGIN, "password": SECRET},

@@ -13,13 +13,14 @@ from tests.run.jobs import ROOT, Job, Stage
 PYTEST = (sys.executable, "-m", "pytest", "-p", "tests.run.results")
 # The runner's own target has made the virtual environment.
 MAKE = ("make", "--old-file", "venv")
-# Of what files that have the same lab take, the longest begins first, so that nothing long is left over at the end.
-# Whoever is not named comes after these.
-LONGEST_FILES = (
-    *("test_survival", "test_verbs", "test_rolling_releases", "test_two_apps", "test_refusals", "test_snapshots"),
-    *("test_balancer", "test_fleet", "test_first_deploy", "test_restore", "test_foreign_app"),
+# What begins first: the files of the fleet, which have one lab in turn and are the longest chain, then those with a lab
+# of their own, then the chain of one host. Whoever is not named comes after these.
+FIRST_FILES = (
+    *("test_fleet", "test_balancer", "test_fleet_targets"),
+    *("test_first_deploy", "test_restore", "test_foreign_app", "test_demo"),
+    *("test_survival", "test_verbs", "test_rolling_releases", "test_two_apps", "test_refusals"),
 )
-LONGEST_ROLES = ("restore", "backup", "acme", "app", "haproxy", "postgres", "nginx", "docker", "patch")
+FIRST_ROLES = ("restore", "backup", "acme", "app", "haproxy", "postgres", "nginx", "docker", "patch")
 ALL_E2E = sorted((ROOT / "tests/e2e").glob("test_*.py"))
 # The load tests share the machine with one other lab at most, be it a scenario's; of these there are three at a time.
 PLACES, SHARE_UNDER_LOAD, SHARE = 6, 3, 2
@@ -59,7 +60,8 @@ def smoke() -> Stage:
 
 def together(*stages: Stage) -> Stage:
     """Stages with labs as one: the next one fills the places that the one before leaves at its end."""
-    return Stage("labs", [job for stage in stages for job in stage.jobs], PLACES)
+    jobs = [job for stage in stages for job in stage.jobs]
+    return Stage("labs", sorted(jobs, key=lambda job: _place(Path(job.name).stem, FIRST_FILES)), PLACES)
 
 
 def thorough() -> list[Stage]:
@@ -76,7 +78,7 @@ def molecule(roles: Collection[str] = (), scenario: str = "default") -> Stage:
     chosen = [
         (role, name) for role, name in names if (not roles or role in roles) and (not scenario or name == scenario)
     ]
-    ordered = sorted(chosen, key=lambda pair: (_place(pair[0], LONGEST_ROLES), pair))
+    ordered = sorted(chosen, key=lambda pair: (_place(pair[0], FIRST_ROLES), pair))
     return Stage("molecule", [_scenario(role, name) for role, name in ordered], PLACES)
 
 
@@ -88,7 +90,7 @@ def lab_of(path: Path) -> str:
 
 
 def _files(stage: str, files: Iterable[Path], marked: str = "not thorough", seconds: int = 1800) -> Stage:
-    ordered = sorted(files, key=lambda path: (_place(path.stem, LONGEST_FILES), path))
+    ordered = sorted(files, key=lambda path: (_place(path.stem, FIRST_FILES), path))
     jobs = [
         Job(
             name=str(path.relative_to(ROOT)),

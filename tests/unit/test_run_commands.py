@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+from pathlib import Path
 
 from tests.e2e.fleet import Lab
 from tests.run.jobs import ROOT
-from tests.run.stages import ALL_E2E, LONGEST_FILES, LONGEST_ROLES, e2e, lab_of, molecule, thorough
+from tests.run.stages import ALL_E2E, FIRST_FILES, FIRST_ROLES, e2e, lab_of, molecule, smoke, thorough, together
 
 
 def test_every_file_and_scenario_that_there_is_runs() -> None:
@@ -39,6 +40,7 @@ def test_what_thorough_runs_is_the_rest() -> None:
 
 
 def test_the_longest_begin_first() -> None:
-    assert [job.name for job in e2e().jobs][: len(LONGEST_FILES)] == [f"tests/e2e/{name}.py" for name in LONGEST_FILES]
-    order = [job.name for job in molecule().jobs][: len(LONGEST_ROLES)]
-    assert order == [f"molecule {role} default" for role in LONGEST_ROLES]
+    files = [job.name for job in together(molecule(), smoke(), e2e()).jobs]
+    assert [Path(name).stem for name in files[: len(FIRST_FILES)]] == list(FIRST_FILES)
+    order = [job.name for job in molecule().jobs][: len(FIRST_ROLES)]
+    assert order == [f"molecule {role} default" for role in FIRST_ROLES]
