@@ -18,6 +18,8 @@ from tests.run.times import write
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.1
+# What pytest ends with when nothing was to run.
+NO_TESTS = 5
 TERM_SECONDS = 10.0
 SECOND_TRIES = "second tries"
 
@@ -156,7 +158,7 @@ class Pool:
         seconds = time.time() - process.start
         self.outcomes.append(Outcome(job, rc, seconds, process.output))
         write(self.times, process.span())
-        verdict = {0: "PASS", None: "STOPPED"}.get(rc, "FAIL")
+        verdict = {0: "PASS", None: "STOPPED"}.get(rc, "NO TESTS" if job.pytest and rc == NO_TESTS else "FAIL")
         print(f"== {job.name}: all that it said\n{process.output.read_text(errors='replace')}", end="")
         print(f"== {verdict} {job.name} ({seconds:.1f} s)", flush=True)
 

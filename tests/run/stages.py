@@ -50,7 +50,7 @@ def images() -> Stage:
 
 def e2e(files: Iterable[Path] | None = None) -> Stage:
     """The end-to-end tests: a pytest for each file, which has a lab of its own or one that files have in turn."""
-    return _files("e2e", ALL_E2E if files is None else files)
+    return _files("e2e", [path for path in ALL_E2E if not _thorough(path)] if files is None else files)
 
 
 def smoke() -> Stage:
@@ -127,6 +127,11 @@ def names(stages: Iterable[Stage]) -> Iterator[str]:
             yield from (line for line in listed.stdout.splitlines() if "::" in line)
         else:
             yield job.name
+
+
+def _thorough(path: Path) -> bool:
+    """Whether all tests of a file are."""
+    return re.search(r"^pytestmark = pytest\.mark\.thorough$", path.read_text(), re.MULTILINE) is not None
 
 
 def _place(name: str, order: tuple[str, ...]) -> int:

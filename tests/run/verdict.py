@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.run.jobs import SECOND_TRIES, Outcome, Stage, slug
+from tests.run.jobs import NO_TESTS, SECOND_TRIES, Outcome, Stage, slug
 from tests.run.results import Test, tests_of
 from tests.run.times import Record
 
 # More tests than these that pass at their second try only are red.
 FLAKY = 2
 # What pytest ends with when tests failed, and when it found none to run.
-FAILED, NONE = 1, 5
+FAILED = 1
 NAMES = 40
 _PASSED = re.compile(r"\b(\d+) passed\b.* in [\d.]+s")
 
@@ -122,7 +122,7 @@ def _counted(outcome: Outcome, ran: Sequence[Test]) -> tuple[int, list[str]]:
         return (int(counts[-1]) if counts else int(bool(outcome.job.lab))), []
     passed = sum(test.outcome == "passed" for test in ran)
     failed = [test.name for test in ran if test.outcome == "failed"]
-    allowed = (0, FAILED) if failed else (0, NONE)
+    allowed = (0, FAILED) if failed else (0, NO_TESTS)
     if outcome.rc not in allowed:
         failed.append(outcome.job.name)
     return passed, failed

@@ -13,7 +13,11 @@ from tests.run.stages import ALL_E2E, FIRST_FILES, FIRST_ROLES, e2e, lab_of, mol
 
 def test_every_file_and_scenario_that_there_is_runs() -> None:
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests/e2e").glob("test_*.py")}
-    assert {job.name for job in e2e().jobs} == files
+    _, thorough_files, _ = thorough()
+    assert {job.name for job in (*e2e().jobs, *thorough_files.jobs)} == files
+    assert {"tests/e2e/test_fleet.py", "tests/e2e/test_losses.py"} - {job.name for job in e2e().jobs} == {
+        "tests/e2e/test_losses.py"
+    }
     roles = {path.parents[2].name for path in ROOT.glob("roles/*/molecule/default/molecule.yml")}
     assert {job.name for job in molecule().jobs} == {f"molecule {role} default" for role in roles}
     every = ROOT.glob("roles/*/molecule/*/molecule.yml")
