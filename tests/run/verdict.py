@@ -15,7 +15,7 @@ from tests.run.times import Record
 
 # More tests than these that pass at their second try only are red.
 FLAKY = 2
-# What pytest ends with when tests failed, and when it found none to run.
+# What pytest ends with when tests failed.
 FAILED = 1
 NAMES = 40
 _PASSED = re.compile(r"\b(\d+) passed\b.* in [\d.]+s")
