@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.e2e.facts import facts
 from tests.e2e.fleet import HOST, STAGING_LAB, Environment
+from tests.lab.containers import HOST_LABEL, LAB_LABEL, LabContainers
 
 LAB = STAGING_LAB
 # Something that a host may differ in, and how it is taken back.
@@ -28,6 +31,29 @@ DIFFERENCES = {
 def test_it_is_as_it_was_provisioned(served: Environment, provisioned_facts: dict[str, list[str]]) -> None:
     assert provisioned_facts[HOST]
     assert facts(served) == provisioned_facts
+
+
+def nobodys_volumes(lab: LabContainers) -> set[str]:
+    """The volumes of the engine that have no name of their own, and that no container has."""
+    found = {str(volume.name) for volume in lab.client.volumes.list(filters={"dangling": True})}
+    return {name for name in found if re.fullmatch("[0-9a-f]{64}", name)}
+
+
+def test_a_copy_leaves_nothing_else_behind(served: Environment) -> None:
+    lab = LabContainers(served.name)
+    containers = lab.all()
+    host = next(one for one in containers if one.labels.get(HOST_LABEL) == HOST)
+    before = nobodys_volumes(lab)
+    source, target = (
+        lab.client.volumes.create(f"{served.name}-{end}", labels={LAB_LABEL: served.name}) for end in ("from", "to")
+    )
+    try:
+        lab.copy(str(source.name), str(target.name), str(host.attrs["Config"]["Image"]))
+    finally:
+        source.remove()
+        target.remove()
+    assert nobodys_volumes(lab) - before == set()
+    assert [one.name for one in lab.all()] == [one.name for one in containers]
 
 
 def test_a_deploy_provisions_nothing_and_changes_nothing(served: Environment) -> None:

@@ -139,7 +139,7 @@ class LabContainers:
     def copy(self, source: str, target: str, image: str) -> None:
         """Copy one volume into another one, which is empty."""
         volumes = f"{self.client.info()['DockerRootDir']}/volumes"
-        self.client.containers.run(
+        helper = self.client.containers.create(
             image,
             entrypoint=["sh", "-c", COPY, "copy"],
             command=[f"/volumes/{source}/_data", f"/volumes/{target}/_data"],
@@ -148,8 +148,15 @@ class LabContainers:
             cap_add=["SYS_ADMIN"],
             security_opt=["apparmor=unconfined"],
             network_mode="none",
-            remove=True,
+            labels={LAB_LABEL: self.lab},
         )
+        try:
+            helper.start()
+            if helper.wait()["StatusCode"] != 0:
+                raise LabError(f"{source} could not be copied to {target}: {helper.logs().decode()}")
+        finally:
+            # Its image has a volume of its own.
+            helper.remove(v=True, force=True)
 
     def see(self, container: Container) -> dict[str, Any]:
         """What `bring_back` needs to know of a host: the containers that run in it, and its /etc/hosts.
