@@ -35,7 +35,7 @@ CACHE = Path(
     os.environ.get("FLOTILLA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "flotilla"
 )
 SNAPSHOTS = CACHE / "snapshots"
-# All that decides what a lab's hosts are like once they are provisioned and deployed to.
+# All that decides what a lab's hosts are like once they are provisioned and deployed to, and what is told of them.
 INPUTS = (
     "ansible.cfg",
     "compose",
@@ -45,6 +45,8 @@ INPUTS = (
     "plugins",
     "requirements.lock",
     "roles",
+    "tests/e2e/facts.py",
+    "tests/e2e/serving.py",
     "tests/lab",
 )
 # Certificates, backups and lists of packages of a snapshot grow old: it is made anew after so long.

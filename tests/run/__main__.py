@@ -141,6 +141,9 @@ def _chosen(given: argparse.Namespace) -> list[Stage]:
     if given.command == "units":
         return [stages.units()]
     if given.command == "e2e":
+        for path in given.files:
+            if not path.is_file():
+                raise PathError(f"FILES: {path} does not exist")
         return [stages.e2e([path.resolve() for path in given.files] or None)]
     if given.command == "thorough":
         return stages.thorough()

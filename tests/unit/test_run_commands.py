@@ -6,7 +6,11 @@ import importlib
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.fleet import Lab
+from tests.lab.snapshots import INPUTS
+from tests.run.__main__ import main
 from tests.run.jobs import ROOT
 from tests.run.stages import ALL_E2E, FIRST_FILES, FIRST_ROLES, e2e, lab_of, molecule, smoke, thorough, together
 
@@ -48,3 +52,13 @@ def test_the_longest_begin_first() -> None:
     assert [Path(name).stem for name in files[: len(FIRST_FILES)]] == list(FIRST_FILES)
     order = [job.name for job in molecule().jobs][: len(FIRST_ROLES)]
     assert order == [f"molecule {role} default" for role in FIRST_ROLES]
+
+
+def test_a_file_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["e2e", "tests/e2e/test_flete.py"]) == 2
+    assert capsys.readouterr().err == "FILES: tests/e2e/test_flete.py does not exist\n"
+
+
+def test_what_decides_what_a_snapshot_is_like_is_there() -> None:
+    """A path that has moved would no longer make another snapshot."""
+    assert [path for path in INPUTS if not (ROOT / path).exists()] == []
