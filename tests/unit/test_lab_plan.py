@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import docker
 import pytest
 from ansible.errors import AnsibleFilterError
 
@@ -171,3 +172,46 @@ def test_bases_are_removed_after_what_is_built_on_them() -> None:
         "flotilla-lab/base-trixie:1",
         "debian:trixie-slim",
     ]
+
+
+class Miscounting:
+    """An engine's API that will not remove the lab's network: it believes that something is in it."""
+
+    def __init__(self, inside: dict[str, Any], explanation: str = "network lab-public has active endpoints") -> None:
+        self.inside, self.explanation = inside, explanation
+
+    def containers(self, **_: Any) -> list[dict[str, Any]]:
+        return []
+
+    def volumes(self, **_: Any) -> dict[str, Any]:
+        return {"Volumes": None}
+
+    def networks(self, **_: Any) -> list[dict[str, Any]]:
+        return [{"Id": "c8c848c14e3b"}]
+
+    def inspect_network(self, identifier: str) -> dict[str, Any]:
+        return {"Id": identifier, "Containers": self.inside}
+
+    def remove_network(self, identifier: str) -> None:
+        raise docker.errors.APIError(f"403 for {identifier}", explanation=self.explanation)
+
+
+def engine_with(api: Miscounting, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(containers.Engine, "_api", api)
+    return containers.Engine("lab")
+
+
+def test_an_empty_network_that_the_engine_miscounts_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine_with(Miscounting(inside={}), monkeypatch).remove_all() is False
+
+
+@pytest.mark.parametrize(
+    "api",
+    [
+        pytest.param(Miscounting(inside={"f00": {"Name": "somebody"}}), id="something-is-in-it"),
+        pytest.param(Miscounting(inside={}, explanation="permission denied"), id="another-error"),
+    ],
+)
+def test_another_reason_to_keep_a_network_is_an_error(api: Miscounting, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(docker.errors.APIError, match="403"):
+        engine_with(api, monkeypatch).remove_all()
