@@ -29,7 +29,7 @@ BUILDING = (
     *("Find out which images are missing", "Make each missing image", "Make with mmdebstrap", "Make the build context"),
     *("Put the Dockerfile there", "Make the root file system", "Build ", "Name the base"),
 )
-MOVING = ("Pull ", "Find out which images the registries lack", "Push ", "Name for the registry", "Forget the registry")
+MOVING = ("Pull ", "Fill the registries")
 LAB_PLAYS = ("The lab", "The lab's droplets")
 
 

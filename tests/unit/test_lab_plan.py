@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import docker
@@ -215,3 +215,42 @@ def test_an_empty_network_that_the_engine_miscounts_stays(monkeypatch: pytest.Mo
 def test_another_reason_to_keep_a_network_is_an_error(api: Miscounting, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(docker.errors.APIError, match="403"):
         engine_with(api, monkeypatch).remove_all()
+
+
+class Pushing:
+    """An engine's API that says what it was asked, and that a push of a tag failed."""
+
+    def __init__(self, refused: str = "") -> None:
+        self.refused = refused
+        self.asked: list[str] = []
+
+    def tag(self, reference: str, repository: str, tag: str) -> None:
+        self.asked.append(f"tag {repository}:{tag}")
+
+    def push(self, repository: str, tag: str, **_: Any) -> list[dict[str, str]]:
+        self.asked.append(f"push {repository}:{tag}")
+        return [{"error": "no space left"} if tag == self.refused else {"status": "Pushed"}]
+
+    def remove_image(self, name: str, noprune: bool) -> None:
+        self.asked.append(f"remove {name}")
+
+
+def pushed(api: Pushing) -> None:
+    image = images.Image("nginx-1.26", "flotilla-lab/nginx-1.26:f00", "f00", repository="library/nginx", tags=["1.26"])
+    images.push(SimpleNamespace(api=api), "http://127.0.0.1:5000", image)
+
+
+def test_the_key_is_pushed_last_and_no_name_stays() -> None:
+    api = Pushing()
+    pushed(api)
+    tags = ("1.26", "lab-f00")
+    assert api.asked == [
+        f"{verb} 127.0.0.1:5000/library/nginx:{tag}" for tag in tags for verb in ("tag", "push", "remove")
+    ]
+
+
+def test_a_push_that_failed_is_an_error_and_no_name_stays() -> None:
+    api = Pushing(refused="1.26")
+    with pytest.raises(images.PushError, match=r"library/nginx:1\.26 was not pushed: no space left"):
+        pushed(api)
+    assert api.asked[-1] == "remove 127.0.0.1:5000/library/nginx:1.26"

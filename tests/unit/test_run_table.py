@@ -74,7 +74,7 @@ def test_a_command_that_nothing_is_known_of_is_a_row() -> None:
     ("play", "role", "task", "argv", "row"),
     [
         ("The lab", "lab", "lab : Build flotilla-lab/nginx", ["playbooks/lab.yml"], BUILDS),
-        ("The lab", "lab", "lab : Push library/redis:7", ["playbooks/lab.yml"], PULLS),
+        ("The lab", "lab", "lab : Fill the registries with what they lack", ["playbooks/lab.yml"], PULLS),
         ("The lab", "lab", "lab : Start the droplets", ["playbooks/lab.yml"], BOOT),
         ("The lab's droplets", "", "Wait until the droplet answers over SSH", ["playbooks/lab.yml"], BOOT),
         ("The lab", "lab", "lab : Remove the containers", ["lab.yml", "-e", "lab_state=absent"], TEARDOWN),

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Say which of the lab's images have to be built, pulled or pushed."""
+"""Say which of the lab's images have to be built or pulled, and push what a registry lacks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: lab_images
-short_description: Say which of the lab's images have to be built, pulled or pushed
+short_description: Say which of the lab's images have to be built or pulled, and push what a registry lacks
 description:
   - Gives each image a key, the hash of all that goes into it, and looks whether engine and registry have that key.
-  - Changes nothing.
+  - Changes nothing but the registries that are named. They are filled in one call, because a task costs more than most
+    of its steps.
 options:
   directory:
     description: The directory with one build context an image.
@@ -52,10 +53,10 @@ options:
     elements: dict
     default: []
   hub_registry:
-    description: Base URL of the registry behind the hub mirror, to find out which images it holds already.
+    description: Base URL of the registry behind the hub mirror, which gets the images that it lacks.
     type: str
   team_registry:
-    description: Base URL of the registry behind registry.example.com, to find out which of O(builds) it holds already.
+    description: Base URL of the registry behind registry.example.com, which gets those of O(builds) that it lacks.
     type: str
 author:
   - Flotilla
@@ -92,6 +93,10 @@ MANIFEST_TYPES = ", ".join(
         "application/vnd.oci.image.index.v1+json",
     )
 )
+
+
+class PushError(Exception):
+    """A registry did not take an image."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,6 @@ class Image:
     repository: str = ""
     tags: list[str] = field(default_factory=list)
     action: str = "build"
-    push: bool = False
 
     def serve_as_hub(self, name: str) -> None:
         """Let the mirror serve this image under a hub name."""
@@ -232,6 +236,23 @@ def is_pushed(registry: str, image: Image) -> bool:
     )
 
 
+def push(engine: Any, registry: str, image: Image) -> None:
+    """Push an image under its tags. The key goes last: without it the push counts as not done.
+
+    Raises:
+        PushError: the registry does not take it.
+    """
+    repository = f"{registry.partition('://')[2]}/{image.repository}"
+    for tag in (*image.tags, f"lab-{image.key}"):
+        engine.api.tag(image.reference, repository, tag)
+        try:
+            for said in engine.api.push(repository, tag, stream=True, decode=True):
+                if "error" in said:
+                    raise PushError(f"{image.repository}:{tag} was not pushed: {said['error']}")
+        finally:
+            engine.api.remove_image(f"{repository}:{tag}", noprune=True)
+
+
 def official_can_be_pulled(engine: Any) -> bool:
     """Whether the engine sees an official image's manifest where it pulls from."""
     import docker
@@ -272,14 +293,18 @@ def main() -> None:
         for image in images:
             if image.reference in present:
                 image.action = "none"
-            registry = wanted.get(f"{image.registry}_registry")
-            if registry:
-                image.push = not is_pushed(registry, image)
+        served = [(wanted.get(f"{image.registry}_registry"), image) for image in images]
+        missing = [(registry, image) for registry, image in served if registry and not is_pushed(registry, image)]
+        if not module.check_mode:
+            for registry, image in missing:
+                push(engine, registry, image)
     except KeyError as error:
         module.fail_json(msg=f"No stand-in for {error}. There are: {', '.join(STAND_INS)}.")
+    except PushError as error:
+        module.fail_json(msg=str(error))
     except (docker.errors.DockerException, OSError) as error:
         module.fail_json(msg=f"The lab cannot ask the engine or its registry: {error}. Run tests/lab/bootstrap.")
-    module.exit_json(changed=False, official=official, images=[asdict(image) for image in images])
+    module.exit_json(changed=bool(missing), official=official, images=[asdict(image) for image in images])
 
 
 if __name__ == "__main__":
