@@ -99,6 +99,11 @@ def flotilla_volumes_senders(hostvars: Hostvars, groups: Groups) -> list[dict[st
     ]
 
 
+def flotilla_volumes_accounts(hostvars: Hostvars, groups: Groups) -> list[str]:
+    """The accounts of all hosts that send volumes, whether their keys are known in this run or not."""
+    return [volumes.account(_name(hostvars, host)) for host in flotilla_backup_senders(hostvars, groups)]
+
+
 def _name(hostvars: Hostvars, host: str) -> str:
     return str(hostvars[host].get("backup_volumes_name") or host)
 
@@ -214,6 +219,7 @@ class FilterModule:
             "flotilla_volumes_known_hosts": volumes.known_hosts,
             "flotilla_volumes_made": flotilla_volumes_made,
             "flotilla_volumes_report": flotilla_volumes_report,
+            "flotilla_volumes_accounts": flotilla_volumes_accounts,
             "flotilla_volumes_senders": flotilla_volumes_senders,
             "flotilla_volumes_settings": flotilla_volumes_settings,
             "flotilla_volumes_ssh_config": volumes.ssh_config,

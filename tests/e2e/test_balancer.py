@@ -452,29 +452,6 @@ def in_flight(result: Result) -> float:
     return sum(rate * result.latency[name].p99 / 1000 for name, rate in rates.items())
 
 
-def test_engines_are_restarted_one_after_another(front: Environment, tmp_path: Path) -> None:
-    """A change that needs it: each host gets no new connection meanwhile, and what is open lives on.
-
-    All certificates are renewed on the way.
-    """
-    before = {host: engine(front.on(host)) for host in HOSTS}
-    certificates = {host: front.on(host).ssh(CURRENT) for host in WITH_CERTIFICATES}
-    renewing = {"pki_valid_days": 398, "pki_renew_days": 397}
-    changed = front.over(tmp_path, renewing, {host: {"docker_log_max_size": "11m"} for host in HOSTS})
-    with load_on(front, *EVERYTHING) as load:
-        changed.playbook("playbooks/provision.yml").succeeded()
-        result = load.stop()
-    after = {host: engine(front.on(host)) for host in HOSTS}
-    assert all(before[host] != after[host] for host in HOSTS)
-    assert not {front.on(host).ssh(CURRENT) for host in certificates} & set(certificates.values())
-    assert not result.failures, result.summary(shown=30)
-    assert result.goodbyes == 0
-    stored_once(front, result)
-    all_hosts_answer(front)
-    # Back to what the other tests have: their first deploy would do it, and restart the engines under them.
-    front.playbook("playbooks/provision.yml").succeeded()
-
-
 @pytest.mark.thorough
 def test_the_authority_is_rotated_under_load(front: Environment) -> None:
     (old,) = front.authorities()
@@ -495,11 +472,6 @@ def test_the_authority_is_rotated_under_load(front: Environment) -> None:
         "cat /opt/flotilla/haproxy/authorities/$(ls -t /opt/flotilla/haproxy/authorities | head -n 1)"
     )
     all_hosts_answer(front)
-
-
-def engine(host: Environment) -> str:
-    """The process of a host's engine."""
-    return host.ssh("systemctl show -p MainPID --value docker").strip()
 
 
 @pytest.mark.thorough
@@ -672,3 +644,32 @@ def test_an_unknown_name_is_not_served(front: Environment) -> None:
     assert front.fetch("/", domain="localhost").status == 200
     other = replace(front, domain="www.example.org")
     assert other.fetch("/", tls=False).status == 421
+
+
+# -- what leaves the lab other than the tests above want it ----------------------------------------------------
+
+
+def engine(host: Environment) -> str:
+    """The process of a host's engine."""
+    return host.ssh("systemctl show -p MainPID --value docker").strip()
+
+
+def test_engines_are_restarted_one_after_another(front: Environment, tmp_path: Path) -> None:
+    """A change that needs it: each host gets no new connection meanwhile, and what is open lives on.
+
+    All certificates are renewed on the way.
+    """
+    before = {host: engine(front.on(host)) for host in HOSTS}
+    certificates = {host: front.on(host).ssh(CURRENT) for host in WITH_CERTIFICATES}
+    renewing = {"pki_valid_days": 398, "pki_renew_days": 397}
+    changed = front.over(tmp_path, renewing, {host: {"docker_log_max_size": "11m"} for host in HOSTS})
+    with load_on(front, *EVERYTHING) as load:
+        changed.playbook("playbooks/provision.yml").succeeded()
+        result = load.stop()
+    after = {host: engine(front.on(host)) for host in HOSTS}
+    assert all(before[host] != after[host] for host in HOSTS)
+    assert not {front.on(host).ssh(CURRENT) for host in certificates} & set(certificates.values())
+    assert not result.failures, result.summary(shown=30)
+    assert result.goodbyes == 0
+    stored_once(front, result)
+    all_hosts_answer(front)

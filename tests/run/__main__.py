@@ -21,7 +21,7 @@ from tests.run.affected import PathError, affected
 from tests.run.jobs import ROOT, SECOND_TRIES, Pool, Stage, StoppedError
 from tests.run.results import tests_of
 from tests.run.table import render
-from tests.run.times import read, write
+from tests.run.times import processors, read, write
 from tests.run.verdict import interrupted, judge, may_try_again
 
 BUILD = ROOT / "build"
@@ -46,6 +46,7 @@ def carry_out(name: str, todo: Sequence[Stage], build: Path = BUILD, minutes: fl
     before = labs.standing()
     story: list[str] = []
     good = True
+    worked, passed = processors()
     with _signals_stop_it() as ignore_signals:
         try:
             for stage in todo:
@@ -62,6 +63,8 @@ def carry_out(name: str, todo: Sequence[Stage], build: Path = BUILD, minutes: fl
             good = False
             story = interrupted(str(error), pool.outcomes, todo, read(times))
         labs.remove(labs.left(pool.outcomes, before))
+        worked, passed = (now - then for now, then in zip(processors(), (worked, passed), strict=True))
+        write(times, {"kind": "processors", "job": "", "worked": worked, "passed": passed or 1.0})
         records = read(times)
         verdict = judge(pool.outcomes, records, build / "flaky")
         print("\n".join(["", *story, render(records), *verdict.lines()]), flush=True)

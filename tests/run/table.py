@@ -98,7 +98,10 @@ def render(records: Sequence[Record]) -> str:
     jobs = [line for line in records if line["kind"] == "job"]
     whole = max((job["end"] for job in jobs), default=0) - min((job["start"] for job in jobs), default=0)
     clock = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in stages.items())
-    return "\n".join([*text, f"on the clock: {clock}; together {_minutes(whole)}"])
+    shares = [
+        f", processors {line['worked'] / line['passed']:.0%} busy" for line in records if line["kind"] == "processors"
+    ]
+    return "\n".join([*text, f"on the clock: {clock}; together {_minutes(whole)}{''.join(shares)}"])
 
 
 def _pieces_of_run(run: Record) -> Iterator[Piece]:

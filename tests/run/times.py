@@ -48,6 +48,15 @@ def read(directory: Path) -> list[Record]:
     return found
 
 
+def processors() -> tuple[float, float]:
+    """Seconds that all processors worked, whoever it was for, and that passed for them (proc(5): /proc/stat)."""
+    counted = Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+    user, nice, system, idle, waiting, *others = map(int, counted)
+    second = os.sysconf("SC_CLK_TCK")
+    busy = user + nice + system + sum(others)
+    return busy / second, (busy + idle + waiting) / second
+
+
 @contextmanager
 def span(name: str) -> Iterator[None]:
     """What is done in the block is a row of the table, under this name; what Ansible does in it counts there."""

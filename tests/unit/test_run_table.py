@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.run.table import (
     render,
     rows,
 )
-from tests.run.times import Record, read, span
+from tests.run.times import Record, processors, read, span
 
 TEST = "tests/e2e/test_x.py::test_one"
 PLAYBOOK = """
@@ -146,6 +147,20 @@ def test_the_table_has_shares_and_the_clock() -> None:
         "busy             40.0  100.0%",
         "on the clock: check 0:30.0; together 0:30.0",
     ]
+
+
+def test_the_table_says_how_busy_the_machine_was() -> None:
+    table = render([job("lint", timed=False, end=30), {"kind": "processors", "worked": 45.0, "passed": 60.0}])
+    assert table.splitlines()[-1] == "on the clock: check 0:30.0; together 0:30.0, processors 75% busy"
+
+
+def test_the_processors_work_and_time_passes_for_all_of_them() -> None:
+    worked, passed = processors()
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    more, later = processors()
+    assert 0.2 < more - worked <= later - passed
 
 
 def test_the_tasks_and_plays_of_the_lab_are_called_what_they_are_here() -> None:

@@ -14,6 +14,7 @@ from plugins.filter.flotilla_backup import (
     flotilla_backup_holders,
     flotilla_backup_senders,
     flotilla_backup_stale,
+    flotilla_volumes_accounts,
     flotilla_volumes_senders,
 )
 
@@ -260,6 +261,12 @@ def test_who_sends_is_let_in_when_its_key_is_known() -> None:
     assert flotilla_volumes_senders(seen, FLEET) == [
         {"account": volumes.account("old"), "host": "app-2", "public_key": "ssh-ed25519 AAAA app-2"}
     ]
+
+
+def test_a_host_whose_key_is_not_known_now_is_not_shut_out() -> None:
+    seen = hostvars()
+    seen["app-2"] |= {"backup_volumes_name": "old"}
+    assert flotilla_volumes_accounts(seen, FLEET) == [volumes.account("app-1"), volumes.account("old")]
 
 
 @pytest.mark.parametrize(("groups", "expected"), [(FLEET, ["app-1", "app-2"]), ({**FLEET, "backup": []}, [])])

@@ -156,3 +156,12 @@ def test_who_sends_volumes_sees_nothing_else(host: Host, path: str) -> None:
     host.check_output(f"rmdir {VOLUMES}/flotilla-vol-other")
     assert listed.rc != 0
     assert "Permission denied" in listed.stderr
+
+
+def test_a_host_that_is_gone_is_shut_out_and_what_it_sent_stays(host: Host) -> None:
+    keys = host.file("/etc/flotilla/backup/volumes").listdir()
+    assert "flotilla-vol-gone" not in keys
+    assert len(keys) == 1
+    expires = host.check_output("getent shadow flotilla-vol-gone").split(":")[7]
+    assert int(expires) == 1
+    assert host.check_output(f"stat -c %U {VOLUMES}/flotilla-vol-gone") == "flotilla-vol-gone"
