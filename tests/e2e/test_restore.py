@@ -147,9 +147,11 @@ def test_a_lost_database_comes_back(backed_up: Environment) -> None:
     # The test before this one has lost it, when both are run.
     if "postgres" in backed_up.ssh("docker ps --format '{{.Names}}'").splitlines():
         lose_database(backed_up)
+    release = backed_up.journal()["live"]["release"]
     began = time.monotonic()
     backed_up.playbook(RESTORE, "-e", "to=latest", "-e", "into=place", *CONFIRM).succeeded()
     print(f"back after {time.monotonic() - began:.0f} s")
     assert backed_up.sql("SELECT count(*) FROM kept") == ["150"]
     backed_up.playbook(RESTORE, "-e", "state=confirmed", *CONFIRM).succeeded()
     backed_up.playbook("playbooks/provision.yml").succeeded()
+    assert release.endswith(f"-{backed_up.live_within(GENEROUS_SECONDS).version}")
