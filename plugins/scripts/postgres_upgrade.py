@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .postgres_copy import ACCESS, SUPERUSER, Copier
 from .postgres_restore import (
     KEPT,
     LIVE,
@@ -44,6 +45,7 @@ from .postgres_restore import (
     rows,
     run,
     running,
+    session,
     sql,
     write,
 )
@@ -51,7 +53,6 @@ from .postgres_restore import (
 OLD, NEW = "postgres-old", "postgres-new"
 SOCKETS = Path("/run/flotilla/upgrade")
 READY_SECONDS = 300
-UPGRADE_SECONDS = 86_400
 # What a dump does not carry, as lines of words.
 LEFT_BEHIND = """
 SELECT format('the replication slot %s: remove it, and make it again afterwards', slot_name) FROM pg_replication_slots
@@ -92,18 +93,21 @@ def instance(
 ) -> dict[str, Any]:
     """The stack's Compose file as a server whose socket is in a directory of the host, and that nobody else reaches.
 
-    volume: with its data.  options: of the server, by name. The old server's socket is in /old of every one.
+    volume: with its data.  options: of the server, by name. The old server's socket is in /old of every one. The
+    superuser and the copy's own role are let in, over the socket.
     """
     document = beside(stack, name, memory_mb, limits(stack)[1])
     service = document["services"]["postgres"]
     service["image"] = image
-    service["command"] += [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+    settings = {"hba_file": "/etc/pg_hba.conf", **options}
+    service["command"] += [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     # Who waits for it waits for the database.
     del service["cpu_shares"]
     service["tmpfs"] = [one for one in service["tmpfs"] if not one.startswith("/var/run/postgresql")]
     own = {"type": "bind", "source": str(SOCKETS / name), "target": "/var/run/postgresql"}
     old = {"type": "bind", "source": str(SOCKETS / OLD), "target": "/old", "read_only": True}
-    service["volumes"] = [*service["volumes"], own, old]
+    access = {"type": "bind", "source": str(SOCKETS / "pg_hba.conf"), "target": "/etc/pg_hba.conf", "read_only": True}
+    service["volumes"] = [*service["volumes"], own, old, access]
     document["volumes"] = {key: {"name": volume, "external": True} for key in document["volumes"]}
     return document
 
@@ -115,6 +119,8 @@ def started(stack: Mapping[str, Any], name: str, *, image: str, volume: str, sha
     for one in (OLD, name):
         (SOCKETS / one).mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(SOCKETS / one, uid, uid)
+    (SOCKETS / "pg_hba.conf").write_text(ACCESS)
+    (SOCKETS / "pg_hba.conf").chmod(0o644)
     document = instance(stack, name, image=image, volume=volume, memory_mb=memory, options=options)
     file = KEPT / f"{name}.json"
     write(file, json.dumps(document, indent=1) + "\n")
@@ -126,7 +132,7 @@ def started(stack: Mapping[str, Any], name: str, *, image: str, volume: str, sha
         log = run("docker", "logs", name, check=False)
         # While the image makes a cluster, its server takes commands too, and ends.
         made = not fresh or "init process complete" in log
-        asked = ("docker", "exec", name, "psql", "-XAtqU", "postgres", "-c", "SELECT 1")
+        asked = session(name, SUPERUSER, "psql", "-XAtq", "-c", "SELECT 1")
         if made and run(*asked, check=False, seconds=60).strip() == "1":
             return project
         if not running(name) or time.time() > deadline:
@@ -208,7 +214,9 @@ def upgrade(image: str, major: str, identity: str) -> dict[str, Any]:
         live().compose("stop", "postgres", seconds=900)
         started(stack, OLD, image=was, volume=here, share=0.3, default_transaction_read_only="on")
         started(stack, NEW, image=image, volume=fresh, share=0.6, **QUICKLY)
-        copied = copy_all(found["databases"])
+        since = time.time()
+        Copier(OLD, NEW, found["from"]).all(found["databases"])
+        copied = time.time() - since
         before, after = rows(OLD), rows(NEW)
         if told := difference(before, after):
             raise RestoreError(f"not all rows came over: {'; '.join(told[:5])}")
@@ -244,35 +252,6 @@ def upgrade(image: str, major: str, identity: str) -> dict[str, Any]:
 def remember(about: Mapping[str, Any], phase: str) -> None:
     """How far it is, for a run that is cut short: keeping (the old data), placing (the new data), done, undoing."""
     write(UPGRADED, json.dumps({**about, "phase": phase}, indent=1) + "\n")
-
-
-def copy_all(named: Sequence[str]) -> float:
-    """Roles and databases from the old server into the new one, with statistics; the seconds that it took.
-
-    The programs are the new version's, as PostgreSQL advises (SQL Dump, Upgrading). template1 is that of the new one.
-    """
-    began = time.time()
-    into = "--username=postgres --dbname=postgres"
-    # No data is in this, and the superuser is there already.
-    only = "sed '/^CREATE ROLE postgres;$/d'"
-    psql = f"psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 {into}"
-    steps = [f"pg_dumpall --host=/old --username=postgres --globals-only | {only} | {psql}"]
-    for name in named:
-        create = "" if name == "postgres" else "--create "
-        dump = f"pg_dump --host=/old --username=postgres --format=custom --compress=0 {quoted(name)}"
-        steps.append(f"{dump} | pg_restore --exit-on-error {create}{into}")
-    steps.append("vacuumdb --username=postgres --all --analyze-only --quiet")
-    for step in steps:
-        try:
-            run("docker", "exec", NEW, "bash", "-c", f"set -eo pipefail; {step}", seconds=UPGRADE_SECONDS)
-        except RestoreError as error:
-            raise RestoreError(f"{step.partition(' ')[0]}: {last_lines(str(error), 3)}") from None
-    return time.time() - began
-
-
-def quoted(name: str) -> str:
-    """A database's name as a word of a shell, that is no connection string."""
-    return "'" + ("dbname='" + name.replace("\\", "\\\\").replace("'", "\\'") + "'").replace("'", "'\\''") + "'"
 
 
 def state() -> dict[str, Any]:
