@@ -62,6 +62,17 @@ UNION ALL SELECT format('the database %s, which lets nobody in: ALTER DATABASE %
     FROM pg_database WHERE NOT datallowconn AND datname <> 'template0'
 """
 EXTENSIONS = "SELECT extname FROM pg_extension"
+# What nobody but a superuser can make, and somebody else owns, as lines of words. Those of extensions come with these.
+MISPLACED = """
+SELECT pg_catalog.format('the %s %s of %s', what, name, rolname) FROM (
+    SELECT 'function' AS what, 'pg_proc'::regclass AS class, p.oid, p.oid::regprocedure::text AS name, proowner AS owner
+        FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang WHERE NOT lanpltrusted OR proleakproof
+    UNION ALL SELECT 'type', 'pg_type'::regclass, t.oid, t.oid::regtype::text, typowner
+        FROM pg_type AS t WHERE typtype = 'b' AND typelem = 0) AS made
+JOIN pg_roles ON pg_roles.oid = owner
+WHERE NOT rolsuper AND NOT EXISTS (
+    SELECT FROM pg_depend AS d WHERE d.classid = class AND d.objid = made.oid AND d.deptype = 'e')
+"""
 # Nothing is lost with it that a second attempt does not bring back; all is on the disk before the data changes places.
 QUICKLY = {
     "fsync": "off",
@@ -176,6 +187,11 @@ def check(image: str, major: str) -> dict[str, Any]:
     named = databases(LIVE)
     if behind := sql(LIVE, LEFT_BEHIND).splitlines():
         raise RestoreError(f"a dump does not carry {'; nor '.join(behind)}. Next: that, then run this again")
+    if made := [line for database in named for line in sql(LIVE, MISPLACED, database).splitlines()]:
+        raise RestoreError(
+            f"only a superuser can make {'; nor '.join(made)}, and what belongs to an app is restored as the app may. "
+            "Next: ALTER … OWNER TO postgres, then run this again"
+        )
     used = {line for database in named for line in sql(LIVE, EXTENSIONS, database).split()}
     listed = 'ls "/usr/share/postgresql/$PG_MAJOR/extension" 2> /dev/null || ls "$(pg_config --sharedir)/extension"'
     there = run(*within, listed).split()

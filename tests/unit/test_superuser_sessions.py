@@ -18,7 +18,8 @@ import pytest
 
 from plugins.filter.flotilla_postgres import flotilla_postgres_changes, flotilla_postgres_state_sql
 from plugins.scripts.postgres_copy import ACCESS, RESTORER, Copier, Entry, entries, turns
-from plugins.scripts.postgres_restore import RestoreError, databases, difference, rows, session
+from plugins.scripts.postgres_restore import RestoreError, amcheck, databases, difference, rows, session
+from plugins.scripts.postgres_upgrade import MISPLACED
 
 ROOT = Path(__file__).resolve().parents[2]
 SESSION = ROOT / "compose/postgres/session.sh"
@@ -31,7 +32,7 @@ PROGRAM = re.compile(
 # What is no session of a server's: words for people, a script's name, the pooler's console, a package.
 NO_SESSION = re.compile(
     r"^\s*(?:#|--|//)|\"\"\"|psql script|pgbouncer|postgresql-client|What psql prints|def psql|\bpsql\(|description:"
-    r"|__postgres_psql\b|Next: end them|is pg_dump"
+    r"|__postgres_psql\b"
 )
 OPENED = re.compile(
     r"session\.sh|\*session|session\(|_new\(|_old\(|_run\(|\b(?:dump|restore|psql) = \(|\bwords = [\[(]"
@@ -357,6 +358,30 @@ def test_a_view_that_takes_a_tables_place_is_not_read(old: Server) -> None:
     assert 'cannot copy from view "swapped"' in refused.stderr
     assert not old.taken()
     old.psql("DROP VIEW public.swapped", "notes")
+
+
+def test_a_drill_checks_with_no_function_beside_amchecks_own(old: Server) -> None:
+    old.session("CREATE EXTENSION amcheck SCHEMA public", "notes")
+    old.psql(
+        "CREATE FUNCTION public.bt_index_check(index oid, heapallindexed boolean) RETURNS void LANGUAGE plpgsql "
+        "AS $$ BEGIN PERFORM evil.act('amcheck'); END $$",
+        "notes",
+    )
+    done(session(old.container, "postgres", "pg_amcheck", "notes"))
+    assert old.taken()
+    amcheck(old.container)
+    assert not old.taken()
+
+
+def test_what_only_a_superuser_could_have_made_is_found_before_an_upgrade(old: Server) -> None:
+    assert old.session(MISPLACED, "notes") == ""
+    old.session(
+        "CREATE FUNCTION public.fast(int) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'int4abs';"
+        "ALTER FUNCTION public.fast(int) OWNER TO notes",
+        "notes",
+    )
+    assert old.session(MISPLACED, "notes") == "the function public.fast(integer) of notes"
+    old.session("DROP FUNCTION public.fast(int)", "notes")
 
 
 def test_an_owner_makes_no_event_trigger(old: Server) -> None:
