@@ -80,17 +80,8 @@ def pgbackrest(*arguments: str, seconds: float | None = None) -> tuple[int, str]
 
 def psql(sql: str) -> str:
     """What the server answers its superuser. Raises BackupError."""
-    command = [
-        "docker",
-        "exec",
-        "-i",
-        "postgres",
-        "psql",
-        "--no-psqlrc",
-        "-qAt",
-        "--username=postgres",
-        "--dbname=postgres",
-    ]
+    session = ["docker", "exec", "-i", "postgres", "sh", "/etc/postgresql/session.sh", "postgres"]
+    command = [*session, "psql", "--no-psqlrc", "-qAt", "--dbname=postgres"]
     try:
         done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=ASK_SECONDS)
     except subprocess.TimeoutExpired:
