@@ -75,11 +75,20 @@ class Place:
         return content
 
     def write(
-        self, name: str, content: bytes, *, mode: int = 0o600, owner: int = -1, group: int = -1, over: bool = False
+        self,
+        name: str,
+        content: bytes,
+        *,
+        mode: int = 0o600,
+        owner: int = -1,
+        group: int = -1,
+        over: bool = False,
+        sync: bool = True,
     ) -> None:
-        """Replace an entry by a new file, in one step and on disk when this returns.
+        """Replace an entry by a new file, in one step.
 
-        over: write over the regular file that is there: a container that has mounted the file alone goes on seeing it.
+        sync: it is on disk when this returns.  over: write over the regular file that is there; a container that has
+        mounted the file alone goes on seeing it.
         """
         if over and self.entry(name):
             with os.fdopen(self._opened(name, os.O_WRONLY | os.O_TRUNC), "wb") as stream:
@@ -94,13 +103,15 @@ class Place:
                 stream.flush()
                 os.fchown(stream.fileno(), owner, group)
                 os.fchmod(stream.fileno(), mode)
-                os.fsync(stream.fileno())
+                if sync:
+                    os.fsync(stream.fileno())
                 os.rename(new, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(new, dir_fd=self.descriptor)
                 raise
-        os.fsync(self.descriptor)
+        if sync:
+            os.fsync(self.descriptor)
 
     def remove(self, name: str) -> None:
         """Remove an entry, whatever it is; what a link leads to stays."""
@@ -272,7 +283,7 @@ def copy(source: Path, target: Path, *, below: Path) -> None:
 def _copy(source: Path, place: Place, name: str) -> None:
     mode = stat.S_IMODE(source.stat().st_mode)
     if not source.is_dir():
-        place.write(name, source.read_bytes(), mode=mode, over=True)
+        place.write(name, source.read_bytes(), mode=mode, over=True, sync=False)
         return
     with place.directory(name, make=mode) as lower:
         for one in sorted(source.iterdir()):

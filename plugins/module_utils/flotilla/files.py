@@ -95,7 +95,7 @@ def write(one: Wanted) -> None:
                 return
         owner, group = _account(one)
         try:
-            place.write(one.path.name, one.content, mode=int(one.mode, 8), owner=owner, group=group)
+            place.write(one.path.name, one.content, mode=int(one.mode, 8), owner=owner, group=group, sync=False)
         except OSError as error:
             # A mount in a container has no other file put in its place.
             if not one.in_place or error.errno not in (errno.EBUSY, errno.EXDEV):
