@@ -26,6 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.append("/usr/local/lib/flotilla")
+from flotilla.contained import opened
+
 DIRECTORY = Path("/opt/flotilla/acme")
 CURRENT = "current"
 DAY = 86_400
@@ -431,7 +434,10 @@ class Keeper:
     def _ask(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(10)
-            connection.connect(self.settings.socket)
+            path = Path(self.settings.socket)
+            # The directory is the balancer's.
+            with opened(path.parent, below=path.parent) as place, place.socket(path.name) as known:
+                connection.connect(known)
             connection.sendall(command.encode() + b"\n")
             connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode(errors="replace")

@@ -27,6 +27,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.append("/usr/local/lib/flotilla")
+from flotilla.contained import opened
+
 STACK = Path("/opt/flotilla/postgres")
 KEPT = STACK / "backup"
 # What waits to be confirmed or undone.
@@ -34,6 +37,7 @@ RESTORED, UPGRADED = KEPT / "restored.json", KEPT / "upgraded.json"
 LOCK = Path("/run/flotilla/restore.lock")
 LIVE, SCRATCH, DRILL = "postgres", "postgres-scratch", "postgres-drill"
 DATA = "/var/lib/postgresql/data"
+AUTOMATIC = "postgresql.auto.conf"
 STANZA = "main"
 SERVER = ["postgres", "-c", "config_file=/etc/postgresql/postgresql.conf"]
 SEGMENT = 16 * 1024 * 1024
@@ -687,7 +691,8 @@ def place(target: Target, identity: str) -> dict[str, Any]:
         project.start(Target())
         raise RestoreError(f"{waiting}. What was there before serves again")
     info = project.info()
-    kept = any(old.iterdir())
+    with opened(old, below=old.parent) as data:
+        kept = bool(data.names())
     about = {
         "id": identity,
         "target": str(target),
@@ -744,7 +749,11 @@ def nothing_waits() -> None:
 
 def unsent(data: Path) -> str:
     """Why a stopped database has WAL that the repository does not have; nothing when it has all."""
-    names = sorted(one.stem for one in (data / "pg_wal/archive_status").glob("*.ready"))
+    try:
+        with opened(data / "pg_wal" / "archive_status", below=data.parent) as status:
+            names = [name.removesuffix(".ready") for name in status.names() if name.endswith(".ready")]
+    except FileNotFoundError:
+        names = []
     if not names:
         return ""
     return (
@@ -783,21 +792,23 @@ def read_state() -> dict[str, Any]:
 
 def put_back(project: Project, volume: str) -> None:
     """The kept data, on a timeline of its own: that of the restore is in the archive already, and would be followed."""
-    data = mountpoint(project.volume)
-    exchange(mountpoint(volume), data)
+    data, kept = mountpoint(project.volume), mountpoint(volume)
+    # The data is the container's: what is no file of its own is found before anything is moved.
+    with opened(kept, below=kept.parent) as old:
+        text = old.read(AUTOMATIC)
+    exchange(kept, data)
     run("docker", "volume", "rm", volume)
-    signal_file = data / "recovery.signal"
-    signal_file.touch(mode=0o600)
-    owner = data.stat()
-    os.chown(signal_file, owner.st_uid, owner.st_gid)
-    automatic = data / "postgresql.auto.conf"
-    text = automatic.read_text()
-    fetch = f"restore_command = 'pgbackrest --stanza={STANZA} archive-get %f \"%p\"'"
-    automatic.write_text(f"{text}{fetch}\nrecovery_target_timeline = 'current'\n")
-    project.start(Target())
-    # A server that runs cannot forget them.
-    automatic.write_text(text)
-    project.start(Target())
+    fetch = f"restore_command = 'pgbackrest --stanza={STANZA} archive-get %f \"%p\"'\n"
+    fetch += "recovery_target_timeline = 'current'\n"
+    with opened(data, below=data.parent) as place:
+        mine = place.stat()
+        owner, group = mine.st_uid, mine.st_gid
+        place.write("recovery.signal", b"", owner=owner, group=group)
+        place.write(AUTOMATIC, text + fetch.encode(), owner=owner, group=group)
+        project.start(Target())
+        # A server that runs cannot forget them.
+        place.write(AUTOMATIC, text, owner=owner, group=group)
+        project.start(Target())
 
 
 def mountpoint(volume: str) -> Path:
@@ -806,17 +817,15 @@ def mountpoint(volume: str) -> Path:
 
 def exchange(source: Path, target: Path) -> None:
     """All that is in one directory into another of the same file system, with its owner and mode."""
-    owner = source.stat()
-    for entry in sorted(source.iterdir()):
-        entry.rename(target / entry.name)
-    os.chown(target, owner.st_uid, owner.st_gid)
-    target.chmod(owner.st_mode & 0o7777)
+    with opened(source, below=source.parent) as here, opened(target, below=target.parent) as there:
+        here.move_all(there)
 
 
 def empty(directory: Path) -> None:
     """Remove what a failed restore left in the live volume; what was there before is kept elsewhere by then."""
-    for entry in directory.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    with opened(directory, below=directory.parent) as place:
+        for name in place.names():
+            place.remove(name)
 
 
 def drill(memory_mb: int, cpus: float, rpo_limit: float) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flotilla.contained import opened
+
 from .postgres_copy import ACCESS, SUPERUSER, Copier
 from .postgres_restore import (
     KEPT,
@@ -136,7 +138,9 @@ def started(stack: Mapping[str, Any], name: str, *, image: str, volume: str, sha
     file = KEPT / f"{name}.json"
     write(file, json.dumps(document, indent=1) + "\n")
     project = Project(name, file, volume)
-    fresh = not (mountpoint(volume) / "PG_VERSION").exists()
+    data = mountpoint(volume)
+    with opened(data, below=data.parent) as place:
+        fresh = place.entry("PG_VERSION") is None
     project.compose("up", "--detach", "--no-build", "--force-recreate")
     deadline = time.time() + READY_SECONDS
     while True:

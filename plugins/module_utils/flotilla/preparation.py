@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from . import contained
 from . import draft as drafts
 from .admission import as_data
 from .colour import ROUTER_PORT, ColourProject
@@ -138,13 +139,11 @@ class Preparation:
     def _copy_files(self, source: Path, resolved: Resolved) -> None:
         for copy in resolved.copies:
             target = Path(copy.path(str(self.site.settings.base), self.slot.release))
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if (source / copy.source).is_dir():
-                shutil.copytree(source / copy.source, target, dirs_exist_ok=True)
-            else:
-                shutil.copy2(source / copy.source, target)
+            contained.copy(source / copy.source, target, below=self.site.settings.base)
         for name in resolved.shared_directories:
-            Path(name).mkdir(mode=0o755, parents=True, exist_ok=True)
+            # Another shared path may be above it, and is a container's to write to.
+            with contained.opened(Path(name), below=self.site.settings.base, make=0o755):
+                pass
 
     def _hand_over_variables(self, document: dict[str, Any], resolved: Resolved, record: Release) -> None:
         for name in document["services"].keys() & resolved.secret_variables.keys():
