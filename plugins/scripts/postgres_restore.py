@@ -27,8 +27,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+# The role installs it there, beside this.
 sys.path.append("/usr/local/lib/flotilla")
+
 from flotilla.contained import opened
+from flotilla.terminal import visible
 
 STACK = Path("/opt/flotilla/postgres")
 KEPT = STACK / "backup"
@@ -999,7 +1002,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         came = answer(parser().parse_args(arguments))
     except (RestoreError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-        print(str(error) or type(error).__name__, file=sys.stderr)
+        print(visible(str(error) or type(error).__name__, lines=True), file=sys.stderr)
         return 1
     if came is not None:
         print(json.dumps(came))
