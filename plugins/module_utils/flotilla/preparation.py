@@ -165,7 +165,7 @@ class Preparation:
         site = self.site
         file, stamp = site.store.base / "shared.json", site.store.base / "shared.fingerprint"
         document = json.loads(wanted.read_text())
-        project = Project(f"{site.settings.name}-data", file, {"FLOTILLA_HOST": site.settings.host})
+        project = Project(f"{site.settings.name}-data", file, site.of_host())
         services = set(document["services"])
         running = {service_of(c) for c in site.engine.project(project.name) if c["State"].get("Running")}
         deadline = time.monotonic() + site.settings.ready_seconds

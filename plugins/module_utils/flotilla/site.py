@@ -16,6 +16,7 @@ from .colour import ColourProject
 from .compose_cli import Project
 from .edge import Edge
 from .engine import Engine
+from .host import MIB, memory_left, read_memory
 from .journal import Journal, Slot, load, save
 from .lease import LeaseFile
 from .record import entry
@@ -96,9 +97,14 @@ class Site:
         return {
             "FLOTILLA_COLOUR": str(slot.colour),
             "FLOTILLA_RELEASE": slot.release,
-            "FLOTILLA_HOST": self.settings.host,
+            **self.of_host(),
             **self._addresses(slot),
         }
+
+    def of_host(self) -> dict[str, str]:
+        """The variables of this host alone."""
+        once = {name: megabytes * MIB for name, megabytes in self.settings.memory_once_mb.items()}
+        return {"FLOTILLA_HOST": self.settings.host, "FLOTILLA_MEMORY": str(memory_left(read_memory(), once))}
 
     def _addresses(self, slot: Slot) -> dict[str, str]:
         record = self.store.read(slot.release)
