@@ -24,6 +24,7 @@ from .journal import Colour, Slot, write_atomic
 from .ownership import assign_secrets, run_as_root, service_uids
 from .readiness import service_of, way_out
 from .resolve import EDGE_NETWORK, ComposeFileError, Resolved
+from .resolve.privileges import harmless
 from .resolve.secret_variables import started_with
 from .retention import make_room
 from .site import PhaseError, Site, now
@@ -96,6 +97,7 @@ class Preparation:
         }
         for document in filter(None, documents.values()):
             self._hand_over_variables(document, draft.resolved, record)
+            leave_out_absent(document)
         uids = service_uids(site.engine, draft.resolved, record.images)
         written, files = assign_secrets({name: one for name, one in documents.items() if one}, uids)
         site.store.write_secrets(draft.secrets_version, settings.secrets, files)
@@ -247,6 +249,18 @@ class Preparation:
 
     def _variables(self) -> dict[str, str]:
         return self.site.variables(self.slot)
+
+
+def leave_out_absent(document: dict[str, Any]) -> None:
+    """Without mounts of harmless files that this host does not have, as Debian 13 has no /etc/timezone."""
+    for service in document["services"].values():
+        if mounts := service.get("volumes"):
+            service["volumes"] = [one for one in mounts if not _is_absent(one)]
+
+
+def _is_absent(mount: Mapping[str, Any]) -> bool:
+    source = str(mount.get("source", ""))
+    return mount["type"] == "bind" and harmless(source) and not Path(source).exists()
 
 
 def absent(site: Site, record: Release) -> str:
