@@ -243,6 +243,29 @@ def test_a_service_may_be_called_container() -> None:
         resolve(config, Context(app="notes", source="/s", base="/opt/notes"))
 
 
+@pytest.mark.parametrize(
+    ("path", "takes", "privilege"),
+    [
+        ("network_mode", {"network_mode": "service:agent"}, "network_mode"),
+        ("pid", {"pid": "service:agent"}, "pid"),
+        ("ipc", {"ipc": "service:agent"}, "ipc"),
+        ("volumes_from[0]", {"volumes_from": ["agent:ro"]}, "docker_socket"),
+        ("volumes_from[0]", {"volumes_from": ["agent"]}, "path:/srv/media"),
+        ("volumes_from[0]", {"volumes_from": ["agent"]}, "volume:postgres-data"),
+    ],
+)
+def test_a_privilege_is_not_taken_over_from_another_service(path: str, takes: Where, privilege: str) -> None:
+    services = {"web": {"image": "team/app:1", **takes}, "agent": {"image": "team/app:1"}}
+    given: Where = {"app": "notes", "source": "/s", "base": "/opt/notes"}
+    config = {"name": "notes", "services": services}
+    assert resolve(config, Context(**given))
+    with pytest.raises(ComposeFileError) as error:
+        resolve(config, Context(**given, privileges={"agent": (privilege,)}))
+    assert f"services.web.{path}: " in str(error.value)
+    assert f"privileges: {{web: [{privilege}]}}" in str(error.value)
+    assert resolve(config, Context(**given, privileges={"agent": (privilege,), "web": (privilege,)}))
+
+
 # -- what is harmless passes ----------------------------------------------------------------------------
 
 HARMLESS: list[tuple[Where, Where | None]] = [

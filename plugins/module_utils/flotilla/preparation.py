@@ -25,6 +25,8 @@ from .journal import Colour, Slot, write_atomic
 from .ownership import assign_secrets, run_as_root, service_uids
 from .readiness import service_of, way_out
 from .resolve import EDGE_NETWORK, ComposeFileError, Resolved
+from .resolve.model import MEMORY
+from .resolve.privileges import harmless
 from .resolve.secret_variables import started_with
 from .retention import make_room
 from .site import PhaseError, Site, now
@@ -97,6 +99,7 @@ class Preparation:
         }
         for document in filter(None, documents.values()):
             self._hand_over_variables(document, draft.resolved, record)
+            leave_out_absent(document)
         uids = service_uids(site.engine, draft.resolved, record.images)
         written, files = assign_secrets({name: one for name, one in documents.items() if one}, uids)
         site.store.write_secrets(draft.secrets_version, settings.secrets, files)
@@ -127,6 +130,7 @@ class Preparation:
                 "addresses": dict(resolved.addresses),
                 "migration": self.site.settings.migration if resolved.migration else None,
                 "hardened": {name: list(added) for name, added in resolved.hardened.items()},
+                "memory_left": self.site.memory_left(),
                 "reserved_memory": resolved.limits.colour_memory + resolved.limits.shared_memory,
                 # What a rollback to this release goes by, whatever the inventory says then.
                 "readiness_path": self.site.settings.readiness_path,
@@ -165,7 +169,7 @@ class Preparation:
         site = self.site
         file, stamp = site.store.base / "shared.json", site.store.base / "shared.fingerprint"
         document = json.loads(wanted.read_text())
-        project = Project(f"{site.settings.name}-data", file, site.of_host())
+        project = Project(f"{site.settings.name}-data", file, {"FLOTILLA_HOST": site.settings.host})
         services = set(document["services"])
         running = {service_of(c) for c in site.engine.project(project.name) if c["State"].get("Running")}
         deadline = time.monotonic() + site.settings.ready_seconds
@@ -173,7 +177,8 @@ class Preparation:
         changed = not stamp.exists() or stamp.read_text() != resolved.shared_fingerprint
         if changed or not services <= running:
             if changed:
-                write_atomic(file, wanted.read_text(), mode=0o600)
+                # Written out: a running database is not made anew when the stacks beside it have grown.
+                write_atomic(file, wanted.read_text().replace(MEMORY, str(site.memory_left())), mode=0o600)
             shared.up(sorted(services), deadline=deadline)
             write_atomic(stamp, resolved.shared_fingerprint, mode=0o600)
         shared.wait_ready(services, deadline=deadline, stable_seconds=site.settings.stable_seconds)
@@ -246,6 +251,18 @@ class Preparation:
 
     def _variables(self) -> dict[str, str]:
         return self.site.variables(self.slot)
+
+
+def leave_out_absent(document: dict[str, Any]) -> None:
+    """Without mounts of harmless files that this host does not have, as Debian 13 has no /etc/timezone."""
+    for service in document["services"].values():
+        if mounts := service.get("volumes"):
+            service["volumes"] = [one for one in mounts if not _is_absent(one)]
+
+
+def _is_absent(mount: Mapping[str, Any]) -> bool:
+    source = str(mount.get("source", ""))
+    return mount["type"] == "bind" and harmless(source) and not Path(source).exists()
 
 
 def absent(site: Site, record: Release) -> str:

@@ -94,17 +94,20 @@ class Site:
 
     def variables(self, slot: Slot) -> dict[str, str]:
         """The only variables that a resolved file uses. Addresses are missing while their network is."""
+        record = self.store.read(slot.release)
+        services: Mapping[str, Any] = record.services if record else {}
         return {
             "FLOTILLA_COLOUR": str(slot.colour),
             "FLOTILLA_RELEASE": slot.release,
-            **self.of_host(),
+            "FLOTILLA_HOST": self.settings.host,
+            "FLOTILLA_MEMORY": str(services.get("memory_left") or self.memory_left()),
             **self._addresses(slot),
         }
 
-    def of_host(self) -> dict[str, str]:
-        """The variables of this host alone."""
+    def memory_left(self) -> int:
+        """Bytes for a service without a limit of its own. A release keeps the number that it was made with."""
         once = {name: megabytes * MIB for name, megabytes in self.settings.memory_once_mb.items()}
-        return {"FLOTILLA_HOST": self.settings.host, "FLOTILLA_MEMORY": str(memory_left(read_memory(), once))}
+        return memory_left(read_memory(), once)
 
     def _addresses(self, slot: Slot) -> dict[str, str]:
         record = self.store.read(slot.release)

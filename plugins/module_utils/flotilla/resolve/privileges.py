@@ -183,8 +183,8 @@ def refuse_unless(
 
 
 def refuse(name: str, service: Mapping[str, Any], context: Context, findings: Findings) -> None:
-    """What a service's own keys give it of the host."""
-    for path, privilege, what in _asked(service):
+    """What a service's own keys give it of the host, and what it takes over from another one that may have it."""
+    for path, privilege, what in (*_asked(service), *_inherited(service, context.privileges)):
         refuse_unless(name, f"services.{name}.{path}", privilege, what, context, findings)
 
 
@@ -300,6 +300,19 @@ def _asked(service: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             f"`{driver}` sends the log somewhere, from the engine and with the host's network",
         )
     yield from _security(service)
+
+
+def _inherited(service: Mapping[str, Any], privileges: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str, str]]:
+    """What a service has by joining another one's namespaces or mounts."""
+    for key in ("network_mode", "pid", "ipc"):
+        kind, _, other = str(service.get(key) or "").partition(":")
+        if kind == "service" and granted(privileges.get(other, ()), key):
+            yield key, key, f"joins `{other}`, which may have the host's"
+    for index, entry in enumerate(_listed(service.get("volumes_from"))):
+        other = str(entry).partition(":")[0]
+        for item in privileges.get(other, ()):
+            if _spelt(item) in ("DOCKER_SOCKET", "DRIVER_OPTS") or item.startswith(("path:", "volume:")):
+                yield f"volumes_from[{index}]", item, f"mounts what `{other}` may have"
 
 
 def _security(service: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

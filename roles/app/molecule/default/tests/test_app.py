@@ -91,6 +91,21 @@ def test_a_container_has_a_place_of_its_own_on_the_disk_for_what_passes(host: Ho
     assert host.file(f"{mount['Source']}/passing").content_string == "passes\n"
 
 
+def test_a_service_without_a_memory_limit_leaves_the_stacks_theirs(host: Host) -> None:
+    """The edge's 128 MB (converge.yml) and the system's 128 MB; or half, on a small host."""
+    limit = inspect(host, TELLER)["HostConfig"]["Memory"]
+    kilobytes = int(host.check_output("awk '/^MemTotal/ {print $2}' /proc/meminfo"))
+    assert 128 * 1024 * 1024 < limit <= kilobytes * 1024 - 256 * 1024 * 1024
+    assert inspect(host, WEB)["HostConfig"]["Memory"] == 64 * 1024 * 1024
+
+
+def test_the_hosts_time_is_mounted_to_be_read(host: Host) -> None:
+    """Where the host has it: Debian 13 has no /etc/timezone, and gets no directory in its place."""
+    assert host.file("/etc/timezone").is_directory is False
+    (mount,) = [one for one in inspect(host, TELLER)["Mounts"] if one["Destination"] == "/etc/localtime"]
+    assert (mount["Source"], mount["RW"]) == ("/etc/localtime", False)
+
+
 def test_the_router_alone_is_on_the_edges_network(host: Host) -> None:
     assert sorted(inspect(host, ROUTER)["NetworkSettings"]["Networks"]) == ["flotilla-edge", "page-blue"]
     assert sorted(inspect(host, WEB)["NetworkSettings"]["Networks"]) == ["page-blue"]
