@@ -206,7 +206,7 @@ class Server(NamedTuple):
 
 def done(command: list[str], given: str = "") -> str:
     ended = subprocess.run(
-        command, input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
+        command, input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False
     )
     assert ended.returncode == 0, f"{command[-4:]}: {ended.stdout}"
     return ended.stdout.strip()
@@ -265,7 +265,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
 
 
 def ready(server: Server) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while time.monotonic() < end:
         log = subprocess.run(["docker", "logs", server.container], capture_output=True, text=True, check=False)
         asked = session(server.container, "postgres", "psql", "-XAtc", "SELECT 1")
@@ -273,7 +273,7 @@ def ready(server: Server) -> None:
         if made and subprocess.run(asked, capture_output=True, check=False).returncode == 0:
             return
         time.sleep(0.2)
-    raise AssertionError(f"no server within 60 s: {log.stdout[-500:]}{log.stderr[-500:]}")
+    raise AssertionError(f"no server within 180 s: {log.stdout[-500:]}{log.stderr[-500:]}")
 
 
 @pytest.fixture
