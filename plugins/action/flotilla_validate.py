@@ -21,6 +21,7 @@ from flotilla.approval import Approval
 from flotilla.inputs import Check
 from flotilla.problem import report
 from flotilla.processes import Identity, identify, main_process
+from flotilla.terminal import visible
 from flotilla.who import by, secrets_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +87,7 @@ class ActionModule(ActionBase):
     def _ask(self, asked: Approval) -> str:
         """Ask at the terminal; why it is not approved, or nothing."""
         try:
-            typed = display.prompt_until(asked.question)
+            typed = display.prompt_until(visible(asked.question, lines=True))
         except AnsiblePromptNoninteractive:
             return str(asked.refusal)
         except AnsiblePromptInterrupt:

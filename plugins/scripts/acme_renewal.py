@@ -26,6 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.terminal import visible
+
 DIRECTORY = Path("/opt/flotilla/acme")
 CURRENT = "current"
 DAY = 86_400
@@ -203,7 +208,7 @@ def finish(attempt: subprocess.Popen[str]) -> str:
         attempt.kill()
         attempt.communicate()
         return f"lego was not done after {ATTEMPT_SECONDS} seconds"
-    print(output, flush=True)
+    print(visible(output, lines=True), flush=True)
     return (output or "lego said nothing") if attempt.returncode else ""
 
 
@@ -460,7 +465,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print("a new certificate serves" if keeper.renew() else "nothing is due")
     except (AcmeError, OSError, ValueError) as problem:
-        print(f"flotilla-acme: {problem}. What serves is as it was.", file=sys.stderr)
+        print(visible(f"flotilla-acme: {problem}. What serves is as it was.", lines=True), file=sys.stderr)
         return 1
     return 0
 

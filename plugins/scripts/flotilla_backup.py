@@ -20,6 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.terminal import visible
+
 DIRECTORY = Path("/opt/flotilla/postgres/backup")
 STANZA = "main"
 KINDS = ("full", "diff", "incr")
@@ -225,7 +230,7 @@ def run(kind: str, directory: Path = DIRECTORY) -> int:
     for number, name in enumerate(settings["repositories"], start=1):
         before = time.time()
         code, output = pgbackrest(f"--type={kind}", f"--repo={number}", "--log-level-console=info", "backup")
-        print(output, file=sys.stderr, flush=True)
+        print(visible(output, lines=True), file=sys.stderr, flush=True)
         outcome = "done" if code == 0 else "busy" if code == LOCKED else "failed"
         results.append({"repository": name, "outcome": outcome, "seconds": round(time.time() - before, 1)})
         if code:
@@ -323,7 +328,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(json.dumps(status()))
                 return 0
     except BackupError as error:
-        print(f"flotilla-backup: {error}", file=sys.stderr)
+        print(visible(f"flotilla-backup: {error}", lines=True), file=sys.stderr)
         return 1
     print(__doc__, file=sys.stderr)
     return 64

@@ -25,6 +25,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.terminal import visible
+
 HOME = Path("/opt/flotilla/volumes")
 CACHE = Path("/var/cache/flotilla/volumes")
 LOCK = Path("/run/flotilla/volumes.lock")
@@ -837,7 +842,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         said = answer(given)
     except (VolumeError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-        print(f"flotilla-volumes: {error}", file=sys.stderr)
+        print(visible(f"flotilla-volumes: {error}", lines=True), file=sys.stderr)
         return BUSY if isinstance(error, BusyError) else 1
     print(json.dumps(said))
     return int(said.get("outcome") == "failed")

@@ -27,6 +27,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.terminal import visible
+
 STACK = Path("/opt/flotilla/postgres")
 KEPT = STACK / "backup"
 # What waits to be confirmed or undone.
@@ -978,7 +983,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         came = answer(parser().parse_args(arguments))
     except (RestoreError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-        print(str(error) or type(error).__name__, file=sys.stderr)
+        print(visible(str(error) or type(error).__name__, lines=True), file=sys.stderr)
         return 1
     if came is not None:
         print(json.dumps(came))

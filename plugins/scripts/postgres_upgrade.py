@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flotilla.terminal import visible
+
 from .postgres_restore import (
     KEPT,
     LIVE,
@@ -351,7 +353,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         print(json.dumps(answer(parser().parse_args(arguments))))
     except (RestoreError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-        print(str(error) or type(error).__name__, file=sys.stderr)
+        print(visible(str(error) or type(error).__name__, lines=True), file=sys.stderr)
         return 1
     return 0
 
