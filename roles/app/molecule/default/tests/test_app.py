@@ -56,6 +56,12 @@ def test_only_the_live_colour_exists(host: Host) -> None:
     assert sorted(names) == [ROUTER, TELLER, WEB]
 
 
+def test_all_of_it_was_done_on_an_engine_as_strict_as_engine_29(host: Host) -> None:
+    refused = host.run("DOCKER_API_VERSION=1.43 docker ps")
+    assert refused.rc
+    assert "client version 1.43 is too old. Minimum supported API version is 1.44" in refused.stderr
+
+
 @pytest.mark.parametrize("container", [WEB, ROUTER])
 def test_its_containers_are_healthy_and_labelled(host: Host, journal: dict[str, Any], container: str) -> None:
     found = inspect(host, container)
