@@ -110,6 +110,17 @@ def test_an_unknown_name_is_refused(edge: Edge) -> None:
         connection.getresponse()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("asked", "host"),
+    [("notes.example.com", "tight.example.com"), ("tight.example.com", "notes.example.com")],
+)
+def test_a_request_that_names_two_hosts_is_refused(edge: Edge, scheme: str, asked: str, host: str) -> None:
+    refused = edge.ask(f"{scheme}://{asked}/api/x", headers={"Host": host})
+    assert refused.status == 400
+    assert_secure(refused)
+
+
 def test_the_certificate_holds_for_an_address_without_a_server_name(host: Host) -> None:
     command = f"curl -s -o /dev/null -w '%{{http_code}}' --cacert {DIRECTORY}/ca.crt https://127.0.0.1/"
     assert (
