@@ -20,6 +20,7 @@ from plugins.filter.flotilla_postgres import flotilla_postgres_changes, flotilla
 from plugins.scripts.postgres_copy import ACCESS, Copier
 from plugins.scripts.postgres_restore import amcheck, databases, difference, rows, session
 from plugins.scripts.postgres_upgrade import MISPLACED
+from tests.lab.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 SESSION = ROOT / "compose/postgres/session.sh"
@@ -190,15 +191,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
 
 
 def ready(server: Server) -> None:
-    end = time.monotonic() + 180
-    while time.monotonic() < end:
+    """Wait until it takes commands, and the one that the image's first start makes the cluster with is gone."""
+
+    def answers() -> bool:
         log = subprocess.run(["docker", "logs", server.container], capture_output=True, text=True, check=False)
         asked = session(server.container, "postgres", "psql", "-XAtc", "SELECT 1")
         made = "init process complete" in log.stdout + log.stderr
-        if made and subprocess.run(asked, capture_output=True, check=False).returncode == 0:
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"no server within 180 s: {log.stdout[-500:]}{log.stderr[-500:]}")
+        return made and subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+    eventually(answers, why=f"{server.container} takes commands")
 
 
 @pytest.fixture

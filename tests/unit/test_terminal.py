@@ -259,13 +259,19 @@ def test_a_program_of_a_host_is_installed_with_what_makes_text_visible() -> None
     assert len(needing) == 6
     seen = set()
     for path in ROOT.glob("roles/*/vars/main.yml"):
-        for name, files in yaml.safe_load(path.read_text()).items():
-            contents = (
-                [str(file.get("content")) for file in files if isinstance(file, dict)]
-                if isinstance(files, list)
-                else []
-            )
-            here = {script for script in needing for content in contents if f"/scripts/{script}" in content}
-            assert not here or any("module_utils/flotilla/terminal.py" in content for content in contents), (path, name)
+        variables = yaml.safe_load(path.read_text())
+        lists = {name: files for name, files in variables.items() if isinstance(files, list)}
+        contents = {
+            name: [str(file.get("content")) for file in files if isinstance(file, dict)]
+            for name, files in lists.items()
+        }
+        # A list may be made of others: "{{ a + b }}".
+        whole = [text for text in variables.values() if isinstance(text, str) and " + " in text]
+        for name, mine in contents.items():
+            here = {script for script in needing for content in mine if f"/scripts/{script}" in content}
+            beside = [other for text in whole if re.search(rf"\b{name}\b", text) for other in contents if other in text]
+            installed = [content for one in (name, *beside) for content in contents[one]]
+            there = any("module_utils/flotilla/terminal.py" in content for content in installed)
+            assert not here or there, (path, name)
             seen |= here
     assert seen == needing
