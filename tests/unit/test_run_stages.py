@@ -123,7 +123,8 @@ def test_more_than_two_flaky_are_red(place: Place, count: int, expected: bool) -
     ]
     good, lines = place.run(Stage("molecule", jobs, places=3))
     assert good is expected
-    assert tail(lines)[:count] == [f"FLAKY late{n}" for n in range(count)]
+    # Those that run beside each other end in any order.
+    assert sorted(tail(lines)[:count]) == [f"FLAKY late{n}" for n in range(count)]
     assert ("more than 2 FLAKY are red" in lines) is not expected
     assert lines[-1] == f"{count} passed, 0 failed"
 
