@@ -160,10 +160,20 @@ def test_no_stage_begins_after_a_needed_one_failed(place: Place) -> None:
     assert tail(lines) == ["FAILED lint", "0 passed, 1 failed"]
 
 
+def waits_for(path: Path) -> str:
+    """A script that ends when a file is there."""
+    return f"timeout 300 sh -c 'until test -e {path}; do sleep 0.05; done'"
+
+
 def test_a_lab_is_one_commands_at_a_time(place: Place) -> None:
-    scripts = {"one": "sleep 0.5; touch {0}/one", "other": "test ! -e {0}/one", "same": "test -e {0}/one"}
+    one, other = place.directory / "one", place.directory / "other"
+    scripts = {
+        "one": f"{waits_for(other)} && touch {one}",
+        "same": f"test -e {one}",
+        "other": f"test ! -e {one} && touch {other}",
+    }
     labs = {"one": "no-lab", "same": "no-lab", "other": "no-lab-2"}
-    jobs = [shell_job(name, scripts[name].format(place.directory), lab) for name, lab in labs.items()]
+    jobs = [shell_job(name, scripts[name], lab) for name, lab in labs.items()]
     good, lines = place.run(Stage("molecule", jobs, places=3))
     assert good
     begun = [line for line in lines if line.endswith(": begins")]
@@ -173,8 +183,12 @@ def test_a_lab_is_one_commands_at_a_time(place: Place) -> None:
 
 def test_a_command_takes_its_share_of_the_places(place: Place) -> None:
     """Two tests under load, or one with a scenario beside it; a second try has all places to itself."""
-    load = [replace(shell_job(name, f"sleep {seconds}"), share=3) for name, seconds in (("one", 0.5), ("two", 1.5))]
-    light = [replace(shell_job(name, "sleep 2"), share=2) for name in ("first", "second")]
+    first, second = place.directory / "first", place.directory / "second"
+    load = [replace(shell_job("one", "true"), share=3), replace(shell_job("two", waits_for(first)), share=3)]
+    light = [
+        replace(shell_job("first", f"touch {first}; {waits_for(second)}"), share=2),
+        replace(shell_job("second", f"touch {second}"), share=2),
+    ]
     again = replace(place.job("late", FAILS_ONCE), share=3)
     good, lines = place.run(Stage("labs", [*load, *light, again], places=6))
     assert good
