@@ -654,6 +654,7 @@ def engine(host: Environment) -> str:
     return host.ssh("systemctl show -p MainPID --value docker").strip()
 
 
+@pytest.mark.thorough
 def test_engines_are_restarted_one_after_another(front: Environment, tmp_path: Path) -> None:
     """A change that needs it: each host gets no new connection meanwhile, and what is open lives on.
 

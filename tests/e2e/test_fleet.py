@@ -273,6 +273,7 @@ def test_a_release_that_fails_after_the_switch_is_taken_back(fleet: Environment,
     assert f"{HOSTS[0]}: reverted, {HOSTS[1]}: refused" in listed
 
 
+@pytest.mark.thorough
 def test_a_release_that_is_too_slow_is_taken_back(fleet: Environment, tmp_path: Path) -> None:
     before, flag = versions(fleet), switched_at(fleet, HOSTS[1])
     target = inventory_variables("environment", PRODUCTION)["environment_p95_ms"]
@@ -342,6 +343,7 @@ def test_the_next_run_ends_what_a_dead_controller_left(fleet: Environment, host:
     at_rest(fleet)
 
 
+@pytest.mark.thorough
 def test_a_dead_runs_lock_can_be_removed(fleet: Environment) -> None:
     before = versions(fleet)[0]
     with deploy_until(fleet, other(before), HOSTS[0], "preparing") as controller:
@@ -355,6 +357,7 @@ def test_a_dead_runs_lock_can_be_removed(fleet: Environment) -> None:
     at_rest(fleet)
 
 
+@pytest.mark.thorough
 def test_a_host_that_is_lost_while_it_commits_makes_it_mixed(fleet: Environment) -> None:
     before = versions(fleet)[0]
     version = other(before)

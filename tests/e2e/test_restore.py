@@ -130,16 +130,26 @@ def test_a_rollback_says_what_stays_in_the_database(backed_up: Environment) -> N
     assert backed_up.sql("SELECT count(*) FROM kept") == ["150"]
 
 
-def test_a_lost_database_is_never_replaced_by_an_empty_one(backed_up: Environment) -> None:
+def lose_database(backed_up: Environment) -> None:
     send_all(backed_up)
     backed_up.ssh("docker rm --force postgres && docker volume rm postgres-data")
-    began = time.monotonic()
+
+
+def test_a_lost_database_is_never_replaced_by_an_empty_one(backed_up: Environment) -> None:
+    lose_database(backed_up)
     run = backed_up.playbook("playbooks/provision.yml")
     assert run.rc != 0
     assert "playbooks/restore.yml -e to=latest -e into=place -e confirm=staging" in run.text
+
+
+@pytest.mark.thorough
+def test_a_lost_database_comes_back(backed_up: Environment) -> None:
+    # The test before this one has lost it, when both are run.
+    if "postgres" in backed_up.ssh("docker ps --format '{{.Names}}'").splitlines():
+        lose_database(backed_up)
+    began = time.monotonic()
     backed_up.playbook(RESTORE, "-e", "to=latest", "-e", "into=place", *CONFIRM).succeeded()
     print(f"back after {time.monotonic() - began:.0f} s")
     assert backed_up.sql("SELECT count(*) FROM kept") == ["150"]
     backed_up.playbook(RESTORE, "-e", "state=confirmed", *CONFIRM).succeeded()
     backed_up.playbook("playbooks/provision.yml").succeeded()
-    assert backed_up.live_within(GENEROUS_SECONDS).version == "1.0.0"
