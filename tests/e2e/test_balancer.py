@@ -575,6 +575,7 @@ def rebooting(front: Environment, hosts: Sequence[str]) -> Iterator[None]:
         restarts("no")
 
 
+@pytest.mark.thorough
 def test_stop_first_costs_nothing_behind_a_balancer(front: Environment, tmp_path: Path) -> None:
     """Each host has one colour at a time, is drained for it, and the release goes back host by host when it is bad."""
     alone = front.over(tmp_path, {"apps": [entry(environment={"UPDATE_ORDER": "stop-first"})]})

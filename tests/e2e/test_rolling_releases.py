@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.fleet import APP, DOMAIN, HOST, STAGING_LAB, Environment, Run, app_entry
 from tests.e2e.load import BackgroundLoad, Kind, Mode, Plan, Result, Stream, Target
 
-DEPLOYS = int(os.environ.get("FLOTILLA_DEPLOYS", "6"))
+DEPLOYS = int(os.environ.get("FLOTILLA_DEPLOYS", "4"))
 VERSIONS = ("1.1.0", "1.0.0")
 REQUESTS_PER_DEPLOY = 1000
 
