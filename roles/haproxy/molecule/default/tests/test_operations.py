@@ -142,7 +142,7 @@ def test_one_app_is_drained_alone(edge: Edge, operator: Operator) -> None:
 
 
 def test_draining_waits_for_a_request_in_flight(host: Host, edge: Edge, operator: Operator) -> None:
-    slow = Slow(edge, 12)
+    slow = Slow(edge, 30)
     slow.start()
     busy = in_flight(host)
     operator.do(state="drained", hosts=[busy], seconds=120)
@@ -152,7 +152,7 @@ def test_draining_waits_for_a_request_in_flight(host: Host, edge: Edge, operator
 
 
 def test_draining_says_what_is_left_at_its_deadline(host: Host, edge: Edge, operator: Operator) -> None:
-    slow = Slow(edge, 12)
+    slow = Slow(edge, 30)
     slow.start()
     failed = operator.run(state="drained", hosts=[in_flight(host)], seconds=1)
     assert "still has 1 requests or websockets in flight after 1 s" in failed["msg"]
@@ -161,7 +161,7 @@ def test_draining_says_what_is_left_at_its_deadline(host: Host, edge: Edge, oper
 
 
 def test_a_reload_ends_no_request(host: Host, edge: Edge, operator: Operator) -> None:
-    slow = Slow(edge, 20)
+    slow = Slow(edge, 60)
     slow.start()
     busy = in_flight(host)
     operator.do(state="reloaded")

@@ -112,11 +112,11 @@ def test_an_unknown_name_is_refused(edge: Edge) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(
-    ("asked", "host"),
+    ("asked", "named"),
     [("notes.example.com", "tight.example.com"), ("tight.example.com", "notes.example.com")],
 )
-def test_a_request_that_names_two_hosts_is_refused(edge: Edge, scheme: str, asked: str, host: str) -> None:
-    refused = edge.ask(f"{scheme}://{asked}/api/x", headers={"Host": host})
+def test_a_request_that_names_two_hosts_is_refused(edge: Edge, scheme: str, asked: str, named: str) -> None:
+    refused = edge.ask(f"{scheme}://{asked}/api/x", headers={"Host": named})
     assert refused.status == 400
     assert_secure(refused)
 

@@ -222,7 +222,7 @@ def test_switching_under_load_loses_nothing(edge: Edge, app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "host", "told"),
+    ("target", "named", "told"),
     [
         ("/api/x", "notes.example.com", "notes.example.com"),
         ("/api/x", "NOTES.example.com.", "notes.example.com"),
@@ -231,7 +231,7 @@ def test_switching_under_load_loses_nothing(edge: Edge, app: App) -> None:
         ("https://notes.example.com:443/api/x", "notes.example.com:443", "notes.example.com:443"),
     ],
 )
-def test_the_name_that_was_decided_is_handed_on(edge: Edge, target: str, host: str, told: str) -> None:
-    answer = edge.ask(target, headers={"Host": host})
+def test_the_name_that_was_decided_is_handed_on(edge: Edge, target: str, named: str, told: str) -> None:
+    answer = edge.ask(target, headers={"Host": named})
     assert answer.status == 200, answer
     assert answer.json["host"] == told
