@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from flotilla.hooks import environment, explain, failed_before
+from flotilla.terminal import visible
 
 ROOT = Path(__file__).resolve().parents[2]
 KILL_AFTER_SECONDS = 5
@@ -61,7 +62,7 @@ class ActionModule(ActionBase):
         why = explain(args["hook"], entry, done)
         if args["hook"] != REFUSES:
             # Nothing is decided by it any more, so nobody else says it.
-            self._display.warning(why)
+            self._display.warning(visible(why, lines=True))
         return {"changed": False, **about, "ok": False, "explanation": why, **said}
 
     def _on_the_host(self, entry: Mapping[str, Any], told: dict[str, str], task_vars: dict[str, Any]) -> dict[str, Any]:

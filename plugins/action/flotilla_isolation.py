@@ -26,6 +26,7 @@ from flotilla import agreed, budget, isolation
 from flotilla.inputs import Check
 from flotilla.inventory import Sources
 from flotilla.problem import Problem, report
+from flotilla.resolve.privileges import loud
 from flotilla.sharing import Environment, OpenedVault, Thing
 from flotilla.vault import (
     Vault,
@@ -72,7 +73,8 @@ class ActionModule(ActionBase):
                 f"one environment; to compare it with another: {COMMAND}{read[0].check.inventory} -i <another>"
             )
         result = _result(lines, problems, [value for one in read for value in one.values])
-        return {**result, "number": len(read)}
+        said = [line for one in read for app in one.environment.apps for line in loud(app["name"], app["privileges"])]
+        return {**result, "number": len(read), **({"warnings": list(dict.fromkeys(said))} if said else {})}
 
 
 def _result(lines: Sequence[str], problems: Sequence[Problem], values: Sequence[str] = ()) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from flotilla.approval import Approval
 from flotilla.inputs import Check
 from flotilla.problem import report
 from flotilla.processes import Identity, identify, main_process
+from flotilla.resolve.privileges import loud
+from flotilla.terminal import visible
 from flotilla.who import by, secrets_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +77,8 @@ class ActionModule(ActionBase):
             "arguments": check.inventory.strip(),
             "by": self._by(check, identity),
         }
-        return {"changed": False, "apps": apps, "run": run}
+        said = [] if rollback else [line for app in apps for line in loud(app["name"], app["privileges"])]
+        return {"changed": False, "apps": apps, "run": run, **({"warnings": said} if said else {})}
 
     def _by(self, check: Check, identity: Identity) -> dict[str, Any]:
         """For the trails of the hosts."""
@@ -86,7 +89,7 @@ class ActionModule(ActionBase):
     def _ask(self, asked: Approval) -> str:
         """Ask at the terminal; why it is not approved, or nothing."""
         try:
-            typed = display.prompt_until(asked.question)
+            typed = display.prompt_until(visible(asked.question, lines=True))
         except AnsiblePromptNoninteractive:
             return str(asked.refusal)
         except AnsiblePromptInterrupt:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import shutil
 import sys
 import threading
@@ -20,11 +21,12 @@ from ansible.utils.color import stringc
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from flotilla.display.lines import Line, Span, State, Style, line, plain
+from flotilla.display.lines import Line, State, Style, line, plain
 from flotilla.display.live import StatusLine, Ticker
 from flotilla.display.readable import dump, item_label
 from flotilla.display.section import Task
 from flotilla.display.story import Story
+from flotilla.terminal import visible
 
 DOCUMENTATION = r"""
 name: flotilla
@@ -53,6 +55,7 @@ COLOURS: Mapping[Style, str] = {
     Style.FAINT: constants.COLOR_DEBUG,
     Style.ADDED: constants.COLOR_DIFF_ADD,
     Style.REMOVED: constants.COLOR_DIFF_REMOVE,
+    Style.HUNK: constants.COLOR_DIFF_LINES,
 }
 # What takes long in a phase of `flotilla_release`, in words.
 DOING: Mapping[str, str] = {
@@ -67,6 +70,8 @@ DOING: Mapping[str, str] = {
 ADHOC = "__adhoc_playbook__"
 # The loop variable of an include whose rounds get a heading.
 APPS = "app_entry"
+# What Ansible colours a diff with.
+PAINT = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class CallbackModule(CallbackBase):
@@ -84,6 +89,7 @@ class CallbackModule(CallbackBase):
         self._live = StatusLine(1, _is_terminal(), lambda: shutil.get_terminal_size().columns)
         self._ticker = Ticker(self._tick)
         self._check = False
+        _guard(self._display)
 
     # -- the run --------------------------------------------------------------------------------
 
@@ -159,9 +165,11 @@ class CallbackModule(CallbackBase):
 
     def v2_on_file_diff(self, result: Any) -> None:
         diffs = [part for part in (result.result, *_items(result)) if part.get("diff") and part.get("changed")]
-        text = "".join(self._get_diff(part["diff"]) for part in diffs)
+        text = "".join(self._get_diff(_legible(part["diff"])) for part in diffs)
         with self._turn:
-            self._show(self._story.diff(result.task._uuid, result.host.get_name(), _changed(result), text))
+            self._show(
+                self._story.diff(result.task._uuid, result.host.get_name(), _changed(result), PAINT.sub("", text))
+            )
 
     def _ended(self, result: Any, state: State) -> None:
         data = dict(result.result)
@@ -221,13 +229,8 @@ class CallbackModule(CallbackBase):
             (sys.stderr if stderr else sys.stdout).flush()
 
     def _print(self, spans: Line, stderr: bool) -> None:
-        text = plain(spans)
-        painted = "".join(_paint(span) for span in spans)
-        if painted == text:
-            self._display.display(text, stderr=stderr)
-        else:
-            self._display.display(painted, stderr=stderr, screen_only=True)
-            self._display.display(text, stderr=stderr, log_only=True)
+        self._display.display(Painted.of(spans), stderr=stderr, screen_only=True)
+        self._display.display(visible(plain(spans)), stderr=stderr, log_only=True)
 
     def _tick(self) -> None:
         with self._turn:
@@ -247,9 +250,36 @@ def _is_terminal() -> bool:
     return capable and sys.stdout.isatty() and not constants.config.get_config_value("ENABLE_TASK_DEBUGGER")
 
 
-def _paint(span: Span) -> str:
-    """A span in the colours of Ansible's configuration, or as it is where colours are off."""
-    return stringc(span.text, COLOURS[span.style]) if span.style in COLOURS and span.text else span.text
+class Painted(str):
+    """A line with colours of ours. What stands between them is `visible`."""
+
+    @classmethod
+    def of(cls, spans: Line) -> Painted:
+        """A line in the colours of Ansible's configuration, or without where colours are off."""
+        return cls("".join(_paint(visible(span.text), span.style) for span in spans))
+
+
+def _paint(text: str, style: Style) -> str:
+    return stringc(text, COLOURS[style]) if style in COLOURS and text else text
+
+
+def _guard(display: Any) -> None:
+    """Have Ansible's own lines (warnings, errors, questions, -vvv) pass `visible` too: one method writes them all."""
+    write = display.display
+
+    def display_visible(msg: str, *args: Any, **options: Any) -> None:
+        write(msg if isinstance(msg, Painted) else visible(msg, lines=True), *args, **options)
+
+    display.display = display_visible
+
+
+def _legible(value: Any) -> Any:
+    """The texts of a diff as they may be shown, before Ansible colours it."""
+    if isinstance(value, str):
+        return visible(value, lines=True)
+    if isinstance(value, Mapping):
+        return {name: _legible(part) for name, part in value.items()}
+    return [_legible(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _task(task: Any) -> Task:

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from flotilla.terminal import visible
 
 DOCUMENTATION = r"""
 name: flotilla_outcome
@@ -50,10 +55,10 @@ class CallbackModule(CallbackBase):
         for entry in found:
             colour = "green" if entry["outcome"] == "deployed" else "red"
             if entry.get("warning"):
-                self._display.display(entry["warning"], color="yellow")
-            self._display.display(entry["line"], color=colour)
+                self._display.display(visible(entry["warning"]), color="yellow")
+            self._display.display(visible(entry["line"]), color=colour)
         if not found and self._playbook in PLAYBOOKS and (stats.failures or stats.dark):
             verb = self._playbook.removesuffix(".yml")
             refused = f"{verb}: refused, no traffic moved; migration: none"
             broken = f"{verb}: it broke off, and what serves is not known. Next: the same command again"
-            self._display.display(broken if self._began else refused, color="red")
+            self._display.display(visible(broken if self._began else refused), color="red")

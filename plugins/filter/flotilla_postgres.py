@@ -160,10 +160,10 @@ def flotilla_postgres_sessions_sql(roles: Sequence[str]) -> str:
 def flotilla_postgres_state_sql(databases: Sequence[Mapping[str, Any]]) -> str:
     """Return the psql script that prints the present state, one JSON object a line.
 
-    The first line is `{"roles": {name: {attribute: value}}, "databases": {name: {"owner": .., "public": bool}}}`, with
-    `owners` of the roles that it is a member of and its `comment` among the attributes; then
-    comes `{"schema": name, "public": bool}` for each declared database that exists: whether anyone may create in its
-    schema public.
+    The first line is `{"roles": {name: {attribute: value}}, "databases": {name: {"owner": .., "public": bool,
+    "shut": bool}}}`, with `owners` of the roles that it is a member of and its `comment` among the attributes; then
+    comes `{"schema": name, "public": bool}` for each declared database that lets anybody in: whether anyone may create
+    in its schema public. Each database but postgres has an owner who is not believed: the session is session.sh's.
     """
     cluster = """\
 SELECT json_build_object(
@@ -175,16 +175,17 @@ SELECT json_build_object(
         FROM pg_auth_members WHERE member = pg_authid.oid)))
     FROM pg_authid WHERE rolname !~ '^pg_'),
   'databases', (SELECT json_object_agg(datname, json_build_object(
-      'owner', pg_get_userbyid(datdba),
+      'owner', pg_get_userbyid(datdba), 'shut', NOT datallowconn,
       'public', EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0)))
     FROM pg_database));
 """
     schema = """\
-SELECT EXISTS (SELECT FROM pg_database WHERE datname = {name}) AS present \\gset
+SELECT EXISTS (SELECT FROM pg_database WHERE datname = {name} AND datallowconn) AS present \\gset
 \\if :present
 \\connect -reuse-previous=on {database}
-SELECT json_build_object('schema', {name}, 'public', EXISTS (
-  SELECT FROM pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
+SELECT pg_catalog.json_build_object('schema', {name}, 'public', EXISTS (
+  SELECT FROM pg_catalog.pg_namespace,
+    pg_catalog.aclexplode(coalesce(nspacl, pg_catalog.acldefault('n', nspowner)))
   WHERE nspname = 'public' AND grantee = 0 AND privilege_type = 'CREATE'));
 \\endif
 """
@@ -248,7 +249,13 @@ def database_changes(name: str, owner: str, present: Mapping[str, Any] | None, p
         changes.append(Change(f"give the database {name} to {owner}", sql))
     if present is None or present["public"]:
         changes.append(closed(name))
-    if present is None or public:
+    # Its owner can shut it to everybody, and nothing is known of its schema then.
+    shut = present is not None and present["shut"]
+    if shut:
+        changes.append(
+            Change(f"let logins into the database {name}", f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS true;")
+        )
+    if present is None or public or shut:
         sql = f"\\connect -reuse-previous=on {quoted}\nREVOKE CREATE ON SCHEMA public FROM PUBLIC;"
         changes.append(Change(f"close the schema public of {name}", sql))
     return changes

@@ -29,6 +29,12 @@ options:
     type: list
     elements: str
     required: true
+  privileges:
+    description:
+      - What C(apps[].privileges) names, service to list. C(env_file) and C(label_file) outside the app's directory need
+        their path in it, as Compose reads them on the host.
+    type: dict
+    default: {}
 author:
   - Flotilla contributors (@flotilla)
 """
@@ -55,10 +61,11 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """One archive a directory."""
         archives = []
+        privileges: dict[str, list[str]] = kwargs.get("privileges") or {}
         for term in terms:
             directory = ROOT / term
             try:
-                archives.append(base64.b64encode(pack(collect(directory), directory)).decode())
+                archives.append(base64.b64encode(pack(collect(directory, privileges), directory)).decode())
             except BundleError as problem:
                 raise AnsibleLookupError(str(problem).replace(f"{ROOT}/", "")) from None
         return archives

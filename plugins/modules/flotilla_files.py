@@ -9,7 +9,7 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.flotilla.files import Wanted, content_differs, difference, missing_parents, wanted
+from ansible.module_utils.flotilla.files import Wanted, content_differs, difference, settle, wanted, write
 
 DOCUMENTATION = r"""
 module: flotilla_files
@@ -18,6 +18,8 @@ description:
   - Makes directories and writes files with their owner, group and mode, each atomically and only when it differs.
   - It is C(ansible.builtin.copy) and C(ansible.builtin.file) for many paths in one round trip; a task costs 0.3 to
     0.5 seconds whatever it does.
+  - No link is followed in a directory that others than root can write to; in one of root's alone it is. A file that is
+    a link is replaced by the file.
   - All files with O(files[].validate) are checked before the first one is written.
 options:
   directories:
@@ -124,19 +126,23 @@ def main() -> None:
         differing = {one.path for one in entries if content_differs(one)}
     except ValueError as error:
         module.fail_json(msg=f"{error}. Nothing was written.")
-    drafts = {one.path: _draft(module, one) for one in entries if one.content is not None and one.path in differing}
     if not module.check_mode:
         for one in entries:
-            if one.validate and one.path in drafts:
-                _validate(module, one, drafts[one.path])
-    changed_paths = []
+            if one.validate and one.path in differing:
+                _validate(module, one, _draft(module, one))
+    changed_paths: list[str] = []
     differences = []
     for one in entries:
         if one.path in differing:
             differences.append(difference(one))
-        if not module.check_mode:
-            _write(module, one, drafts.get(one.path), differs=one.path in differing)
-        if _set_attributes(module, one) or one.path in differing:
+        try:
+            if one.path in differing and not module.check_mode:
+                write(one)
+            settled = settle(one, look=module.check_mode)
+        except (OSError, ValueError) as error:
+            written = ", ".join(changed_paths) or "nothing"
+            module.fail_json(msg=f"{one.path} cannot be written: {error}. Written before it: {written}")
+        if settled or one.path in differing:
             changed_paths.append(str(one.path))
     module.exit_json(changed=bool(changed_paths), changed_paths=changed_paths, diff=differences)
 
@@ -154,28 +160,6 @@ def _validate(module: AnsibleModule, one: Wanted, draft: str) -> None:
     if rc != 0:
         said = (err or out).strip()
         module.fail_json(msg=f"{one.path} would not be valid, so nothing was written: {said}", rc=rc, cmd=one.validate)
-
-
-def _write(module: AnsibleModule, one: Wanted, draft: str | None, *, differs: bool) -> None:
-    for parent in missing_parents(one.path):
-        parent.mkdir(mode=0o755)
-        parent.chmod(0o755)
-    if not differs:
-        return
-    if draft is None:
-        one.path.mkdir(mode=0o700)
-    else:
-        module.atomic_move(draft, str(one.path), unsafe_writes=one.in_place)
-
-
-def _set_attributes(module: AnsibleModule, one: Wanted) -> bool:
-    """Owner, group and mode; in check mode what does not exist yet differs by itself."""
-    if not one.path.exists():
-        return False
-    arguments = module.load_file_common_arguments(
-        {"path": str(one.path), "owner": one.owner, "group": one.group, "mode": one.mode}
-    )
-    return bool(module.set_fs_attributes_if_different(arguments, False))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.contained import opened
+from flotilla.terminal import visible
+
 DIRECTORY = Path("/opt/flotilla/acme")
 CURRENT = "current"
 DAY = 86_400
@@ -203,7 +209,7 @@ def finish(attempt: subprocess.Popen[str]) -> str:
         attempt.kill()
         attempt.communicate()
         return f"lego was not done after {ATTEMPT_SECONDS} seconds"
-    print(output, flush=True)
+    print(visible(output, lines=True), flush=True)
     return (output or "lego said nothing") if attempt.returncode else ""
 
 
@@ -431,7 +437,10 @@ class Keeper:
     def _ask(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(10)
-            connection.connect(self.settings.socket)
+            path = Path(self.settings.socket)
+            # The directory is the balancer's.
+            with opened(path.parent, below=path.parent) as place, place.socket(path.name) as known:
+                connection.connect(known)
             connection.sendall(command.encode() + b"\n")
             connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode(errors="replace")
@@ -460,7 +469,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print("a new certificate serves" if keeper.renew() else "nothing is due")
     except (AcmeError, OSError, ValueError) as problem:
-        print(f"flotilla-acme: {problem}. What serves is as it was.", file=sys.stderr)
+        print(visible(f"flotilla-acme: {problem}. What serves is as it was.", lines=True), file=sys.stderr)
         return 1
     return 0
 

@@ -15,10 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.contained import opened
+from flotilla.terminal import visible
 
 DIRECTORY = Path("/opt/flotilla/postgres/backup")
 STANZA = "main"
@@ -35,10 +42,14 @@ UNREADABLE = ("CryptoError", "FormatError: key/value found outside")
 NOT_WRITTEN = re.compile(r"unable to (?:write|sync|move|create|open) .*sftp error \[4\]", re.DOTALL)
 DISK_FULL = "the host that keeps it could not write: is its disk full? df there tells"
 # Of a segment that could not be sent, in what pgBackRest keeps of it: `repo1: [FileWriteError] unable to …`.
+# A line of what archive.sh writes down, which is the container's to change: when, and which segment.
+DROPPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [0-9A-F]{24}", re.ASCII)
 REASON = re.compile(r"^repo\d+: (\[\w+\] .*)$", re.MULTILINE)
 WRONG_KEY = "backup_key (vault_backup_key) is not the one that it was made with"
 # An attempt to send a segment fails within so many seconds, where the other host answers.
 REASON_SECONDS = 5
+# Of what the container writes, so much is read.
+ERROR_BYTES, DROPPED_BYTES = 64 * 1024, 1024 * 1024
 # Of an answer to a question; a backup may take as long as it takes.
 ASK_SECONDS = 150
 
@@ -80,17 +91,8 @@ def pgbackrest(*arguments: str, seconds: float | None = None) -> tuple[int, str]
 
 def psql(sql: str) -> str:
     """What the server answers its superuser. Raises BackupError."""
-    command = [
-        "docker",
-        "exec",
-        "-i",
-        "postgres",
-        "psql",
-        "--no-psqlrc",
-        "-qAt",
-        "--username=postgres",
-        "--dbname=postgres",
-    ]
+    session = ["docker", "exec", "-i", "postgres", "sh", "/etc/postgresql/session.sh", "postgres"]
+    command = [*session, "psql", "--no-psqlrc", "-qAt", "--dbname=postgres"]
     try:
         done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=ASK_SECONDS)
     except subprocess.TimeoutExpired:
@@ -120,19 +122,28 @@ def archive_error(directory: Path, seconds: float) -> str:
 
     seconds: how long to wait for it. While it is tried again nothing is there.
     """
-    out = directory / "spool" / "archive" / STANZA / "out"
     end = time.monotonic() + seconds
     while True:
-        for path in sorted(out.glob("*.error")):
-            try:
-                text = path.read_text(errors="replace")
-            except OSError:  # the next attempt has begun
-                continue
+        for text in _errors(directory):
             found = REASON.search(text)
             return _with_hint(found[1] if found else " ".join(text.split()))[:600]
         if time.monotonic() >= end:
             return ""
         time.sleep(0.1)
+
+
+def _errors(directory: Path) -> Iterator[str]:
+    """What pgBackRest left of the segments that it could not send. The directory is its container's."""
+    try:
+        with opened(directory / "spool" / "archive" / STANZA / "out", below=directory) as out:
+            for name in out.names():
+                if name.endswith(".error"):
+                    # While the next attempt has begun it is gone.
+                    with suppress(FileNotFoundError):
+                        yield out.read(name, ERROR_BYTES).decode(errors="replace")
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            yield str(error)
 
 
 def failing(wal: Mapping[str, Any]) -> bool:
@@ -203,15 +214,20 @@ def store(directory: Path, name: str, value: Any) -> None:
     Path(temporary).replace(directory / name)
 
 
-def forget_dropped(directory: Path, before: str) -> None:
-    """A backup that began at `before` (ISO 8601, UTC) makes up for segments that were dropped earlier."""
-    path = directory / "spool" / "dropped"
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if line[:20] >= before]
-        if kept:
-            path.write_text("".join(f"{line}\n" for line in kept))
-        else:
-            path.unlink()
+def dropped(directory: Path) -> list[str]:
+    """The segments that were dropped since the last backup began, one a line with its time. Raises OSError.
+
+    The list is the container's: root reads it, and keeps for itself from when on it counts.
+    """
+    try:
+        with opened(directory / "spool", below=directory) as spool, spool.open("dropped") as stream:
+            # Of a list that is longer, its end.
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - DROPPED_BYTES))
+            lines = stream.read(DROPPED_BYTES).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    since = str((stored(directory, "covered.json") or {}).get("at", ""))
+    return [line for line in lines if DROPPED.fullmatch(line) and line[:20] >= since]
 
 
 def run(kind: str, directory: Path = DIRECTORY) -> int:
@@ -225,7 +241,7 @@ def run(kind: str, directory: Path = DIRECTORY) -> int:
     for number, name in enumerate(settings["repositories"], start=1):
         before = time.time()
         code, output = pgbackrest(f"--type={kind}", f"--repo={number}", "--log-level-console=info", "backup")
-        print(output, file=sys.stderr, flush=True)
+        print(visible(output, lines=True), file=sys.stderr, flush=True)
         outcome = "done" if code == 0 else "busy" if code == LOCKED else "failed"
         results.append({"repository": name, "outcome": outcome, "seconds": round(time.time() - before, 1)})
         if code:
@@ -248,7 +264,8 @@ def run(kind: str, directory: Path = DIRECTORY) -> int:
         "repositories": results,
     }
     if outcome == "done":
-        forget_dropped(directory, began)
+        # It makes up for segments that were dropped before it began.
+        store(directory, "covered.json", {"at": began})
     if outcome != "busy":
         store(directory, "last.json", answer)
     print(json.dumps(answer))
@@ -288,14 +305,18 @@ def status(directory: Path = DIRECTORY) -> dict[str, Any]:
         wal = json.loads(psql(SQL))
     except (BackupError, ValueError) as error:
         errors.append(str(error))
-    dropped = directory / "spool" / "dropped"
+    lost: list[str] = []
+    try:
+        lost = dropped(directory)
+    except OSError as error:
+        errors.append(f"what was dropped cannot be read: {error}")
     return {
         "now": time.time(),
         "repositories": repositories,
         "queue_max_mb": settings["queue_max_mb"],
         "wal": wal,
         "archive_error": archive_error(directory, REASON_SECONDS) if wal and failing(wal) else "",
-        "dropped": dropped.read_text().splitlines() if dropped.exists() else [],
+        "dropped": lost,
         "last": stored(directory, "last.json"),
         "drill": stored(directory, "drill.json"),
         "restored": stored(directory, "restored.json"),
@@ -323,7 +344,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(json.dumps(status()))
                 return 0
     except BackupError as error:
-        print(f"flotilla-backup: {error}", file=sys.stderr)
+        print(visible(f"flotilla-backup: {error}", lines=True), file=sys.stderr)
         return 1
     print(__doc__, file=sys.stderr)
     return 64

@@ -19,6 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.terminal import visible
+
 USAGE = """\
 status                           what serves here, and whether its containers run
 history [<app>] [<number>]       the last deploys, rollbacks and restarts
@@ -93,7 +98,7 @@ class Host:
                 return self._logs(request)
             case "who":
                 return _rows(self.root / "flotilla" / "trail.jsonl", WHO, request.lines)
-        return [USAGE]
+        return USAGE.splitlines()
 
     def _apps(self, wanted: str) -> list[str]:
         known = sorted(path.parent.name for path in self.root.glob("*/state.json"))
@@ -125,7 +130,7 @@ class Host:
         for line in sorted(_docker("ps", "--format", "{{.Names}} {{.ID}}", *asked).splitlines()):
             name, _, identity = line.partition(" ")
             said = _docker("logs", "--tail", str(request.lines), identity)
-            found += [f"{name} | {line}" for line in said.splitlines()]
+            found += [f"{name} | {line}" for line in said.removesuffix("\n").split("\n")]
         return found
 
 
@@ -181,9 +186,10 @@ def _docker(*words: str) -> str:
 def main() -> int:
     """One request, its answer on standard output; 1 where it is refused."""
     try:
-        print("\n".join(Host().answer(parse(os.environ.get("SSH_ORIGINAL_COMMAND", "")))))
+        for line in Host().answer(parse(os.environ.get("SSH_ORIGINAL_COMMAND", ""))):
+            print(visible(line))
     except RefusedError as error:
-        print(f"refused: {error}. This account may look, with:\n{USAGE}", file=sys.stderr)
+        print(f"{visible(f'refused: {error}. This account may look, with:')}\n{USAGE}", file=sys.stderr)
         return 1
     return 0
 

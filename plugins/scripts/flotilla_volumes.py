@@ -15,15 +15,22 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.contained import opened
+from flotilla.terminal import visible
 
 HOME = Path("/opt/flotilla/volumes")
 CACHE = Path("/var/cache/flotilla/volumes")
@@ -32,6 +39,7 @@ DATA = "_data"
 # Beside the data, in the volume's own directory: a volume that was made anew does not have it.
 MARK = "flotilla-backed-up"
 STAGE, DRILL = "flotilla-stage", "drill"
+APPENDED = "appendonlydir"
 # What the shell calls "try again later" (EX_TEMPFAIL).
 BUSY = 75
 # restic's own answer when some files could not be read.
@@ -41,6 +49,16 @@ LONG_SECONDS = 86_400
 SPARE_BYTES = 256 * 1024 * 1024
 HEALTHY_SECONDS = 120
 REWRITE_SECONDS = 600
+# A program that walks by path, where no link below `$1/$2` leads anywhere and nothing there can be written: in a mount
+# namespace of its own. Arguments: the directory above, the directory's name, the program.
+SEEN_ALONE = """\
+set -e
+mount --bind "$1/$2" "$1/$2"
+mount -o remount,bind,ro,nosymfollow "$1/$2"
+cd "$1"
+shift 2
+exec "$@"
+"""
 NEXT_RESTORE = "ansible-playbook playbooks/restore.yml -e volume={volume} -e to=latest -e into=place"
 
 
@@ -227,17 +245,18 @@ class Repository:
         }
 
     def restic(self, *words: str, seconds: float = LONG_SECONDS, directory: Path | None = None) -> tuple[int, str, str]:
-        """Exit code and the two streams."""
+        """Exit code and the two streams. directory: of a container's, to work beside: its links lead nowhere."""
+        alone = ("unshare", "--mount", "--propagation", "private", "sh", "-c", SEEN_ALONE, "sh")
+        within = (*alone, str(directory.parent), directory.name) if directory else ()
         try:
             done = subprocess.run(
-                ["restic", *self._options, *words],
+                [*within, "restic", *self._options, *words],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
                 errors="replace",
                 env=self._environment,
                 timeout=seconds,
-                cwd=directory,
             )
         except subprocess.TimeoutExpired:
             return 1, "", f"connection timed out: restic did not answer within {seconds:.0f} s"
@@ -269,7 +288,7 @@ class Repository:
     def backup(self, directory: Path, volume: str) -> dict[str, Any]:
         """A snapshot of `directory`, by its own name. Raises VolumeError."""
         words = ("backup", "--json", "--quiet", "--host", self.host, "--tag", f"volume={volume}", directory.name)
-        code, out, complaint = self.restic(*words, directory=directory.parent)
+        code, out, complaint = self.restic(*words, directory=directory)
         if code not in (0, INCOMPLETE):
             raise VolumeError(explain(complaint or out, self.name))
         if code == INCOMPLETE and (lost := unread(complaint)):
@@ -348,7 +367,7 @@ def redis(*words: str, operator: bool = False) -> str:
 
 @contextmanager
 def redis_files(root: Path) -> Iterator[Path]:
-    """A directory with links to the append-only files as they are at one moment.
+    """A directory with second names of the append-only files as they are at one moment. Raises OSError.
 
     No rewrite runs meanwhile; Redis only appends to such a file, or replaces it.
     Source: https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/#backing-up-aof-persistence
@@ -368,17 +387,29 @@ def redis_files(root: Path) -> Iterator[Path]:
             if time.monotonic() > deadline:
                 raise VolumeError(f"Redis rewrites its append-only file for more than {REWRITE_SECONDS} s")
             time.sleep(0.5)
-        shutil.copytree(root / DATA / "appendonlydir", stage / DATA / "appendonlydir", copy_function=os.link)
+        _stage(root, stage)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
     finally:
         redis("CONFIG", "SET", "auto-aof-rewrite-percentage", before, operator=True)
-    for directory in (DATA, f"{DATA}/appendonlydir"):
-        owner = (root / directory).stat()
-        os.chown(stage / directory, owner.st_uid, owner.st_gid)
-        (stage / directory).chmod(owner.st_mode & 0o7777)
     try:
         yield stage / DATA
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _stage(root: Path, stage: Path) -> None:
+    """What Redis has is the container's; the stage beside it is root's, and nothing but Redis' own files gets there."""
+    with ExitStack() as open_places:
+        for name in (DATA, f"{DATA}/{APPENDED}"):
+            theirs = open_places.enter_context(opened(root / name, below=root))
+            ours = open_places.enter_context(opened(stage / name, below=root, make=0o700))
+            mine = theirs.stat()
+            os.fchown(ours.descriptor, mine.st_uid, mine.st_gid)
+            os.fchmod(ours.descriptor, stat.S_IMODE(mine.st_mode))
+        for name in theirs.names():
+            theirs.link_to(name, ours)
 
 
 @contextmanager
@@ -837,7 +868,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         said = answer(given)
     except (VolumeError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-        print(f"flotilla-volumes: {error}", file=sys.stderr)
+        print(visible(f"flotilla-volumes: {error}", lines=True), file=sys.stderr)
         return BUSY if isinstance(error, BusyError) else 1
     print(json.dumps(said))
     return int(said.get("outcome") == "failed")

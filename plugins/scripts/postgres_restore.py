@@ -27,6 +27,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+# The role installs it there, beside this.
+sys.path.append("/usr/local/lib/flotilla")
+
+from flotilla.contained import opened
+from flotilla.terminal import visible
+
 STACK = Path("/opt/flotilla/postgres")
 KEPT = STACK / "backup"
 # What waits to be confirmed or undone.
@@ -34,6 +40,7 @@ RESTORED, UPGRADED = KEPT / "restored.json", KEPT / "upgraded.json"
 LOCK = Path("/run/flotilla/restore.lock")
 LIVE, SCRATCH, DRILL = "postgres", "postgres-scratch", "postgres-drill"
 DATA = "/var/lib/postgresql/data"
+AUTOMATIC = "postgresql.auto.conf"
 STANZA = "main"
 SERVER = ["postgres", "-c", "config_file=/etc/postgresql/postgresql.conf"]
 SEGMENT = 16 * 1024 * 1024
@@ -53,14 +60,22 @@ CREATE SCHEMA IF NOT EXISTS flotilla;
 CREATE TABLE IF NOT EXISTS flotilla.marker (one boolean PRIMARY KEY DEFAULT true CHECK (one), at timestamptz NOT NULL);
 INSERT INTO flotilla.marker (at) VALUES (clock_timestamp()) ON CONFLICT (one) DO UPDATE SET at = excluded.at;
 """
-# Every table of a database with the number of its rows, as `schema.table<TAB>rows`.
-COUNT = r"""
-SELECT format('%s.%s', n.nspname, c.relname) || E'\t' || (xpath('//n/text()',
-    query_to_xml(format('SELECT count(*) AS n FROM %I.%I', n.nspname, c.relname), false, true, '')))[1]
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+# Where the server's container has what opens a session (compose/postgres/session.sh).
+SESSION = "/etc/postgresql/session.sh"
+# Every table of a database, and what counts its rows without a plan: for one, the server calls the immutable functions
+# in the table's indexes, which are its owner's, and would do so as whoever asks. COPY plans nothing, and refuses a view
+# in the place of a table. Of the columns the smallest, as they are written.
+TABLES = r"""
+SELECT pg_catalog.json_build_object(
+    'table', pg_catalog.format('%s.%s', n.nspname, c.relname),
+    'count', pg_catalog.format('COPY %I.%I%s TO %L', n.nspname, c.relname, (
+        SELECT pg_catalog.format(' (%I)', a.attname) FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+        ORDER BY a.attlen < 0, a.attlen, a.attnum LIMIT 1), '/dev/null'))
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence = 'p'
     AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flotilla')
-ORDER BY 1
+ORDER BY n.nspname, c.relname
 """
 
 
@@ -408,36 +423,39 @@ def running(container: str) -> bool:
     return run("docker", "inspect", "--format", "{{.State.Running}}", container, check=False).strip() == "true"
 
 
+def session(container: str, role: str, *words: str) -> list[str]:
+    """The command for a program of libpq's in a server's container, as a role over its socket. All are opened so."""
+    return ["docker", "exec", "--interactive", container, "sh", SESSION, role, *words]
+
+
+def conninfo(database: str) -> str:
+    """A database's name as a connection string, whatever it is called."""
+    quoted = database.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{quoted}'"
+
+
 def sql(container: str, script: str, database: str = "postgres", seconds: float = 600) -> str:
     """What psql prints as the superuser over the container's own socket."""
-    words = [
-        "docker",
-        "exec",
-        "--interactive",
-        container,
-        "psql",
-        "--no-psqlrc",
-        "--quiet",
-        "--tuples-only",
-        "--no-align",
-    ]
-    words += ["--set=ON_ERROR_STOP=1", "--username=postgres", f"--dbname={database}"]
-    return run(*words, given=script, seconds=seconds).strip()
+    words = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
+    command = session(container, "postgres", *words, f"--dbname={conninfo(database)}")
+    return run(*command, given=script, seconds=seconds).strip()
 
 
 def databases(container: str) -> list[str]:
     return sql(
         container, "SELECT datname FROM pg_database WHERE datallowconn AND datname !~ '^template' ORDER BY 1"
-    ).split()
+    ).splitlines()
 
 
 def rows(container: str) -> dict[str, int]:
     """Database, schema and table → number of rows, counted."""
     counted = {}
     for database in databases(container):
-        for line in sql(container, COUNT, database, seconds=3600).splitlines():
-            table, _, number = line.partition("\t")
-            counted[f"{database}.{table}"] = int(number)
+        tables = [json.loads(line) for line in sql(container, TABLES, database).splitlines()]
+        script = "".join(f"{one['count']};\n\\echo :ROW_COUNT\n" for one in tables)
+        numbers = sql(container, script, database, seconds=3600).splitlines()
+        for one, number in zip(tables, numbers, strict=True):
+            counted[f"{database}.{one['table']}"] = int(number)
     return counted
 
 
@@ -520,7 +538,7 @@ class Project:
                 "docker", "inspect", "--format", "{{.State.Status}} {{.RestartCount}}", self.container, check=False
             )
             status, _, restarts = state.strip().partition(" ")
-            asked = ("docker", "exec", self.container, "psql", "-XAtqU", "postgres", "-c", "SELECT pg_is_in_recovery()")
+            asked = session(self.container, "postgres", "psql", "-XAtq", "-c", "SELECT pg_is_in_recovery()")
             if status == "running" and run(*asked, check=False, seconds=60).strip() == "f":
                 return self.log(since)
             if status not in ("running", "created", "restarting") or restarts not in ("", "0"):
@@ -676,7 +694,8 @@ def place(target: Target, identity: str) -> dict[str, Any]:
         project.start(Target())
         raise RestoreError(f"{waiting}. What was there before serves again")
     info = project.info()
-    kept = any(old.iterdir())
+    with opened(old, below=old.parent) as data:
+        kept = bool(data.names())
     about = {
         "id": identity,
         "target": str(target),
@@ -733,7 +752,11 @@ def nothing_waits() -> None:
 
 def unsent(data: Path) -> str:
     """Why a stopped database has WAL that the repository does not have; nothing when it has all."""
-    names = sorted(one.stem for one in (data / "pg_wal/archive_status").glob("*.ready"))
+    try:
+        with opened(data / "pg_wal" / "archive_status", below=data.parent) as status:
+            names = [name.removesuffix(".ready") for name in status.names() if name.endswith(".ready")]
+    except FileNotFoundError:
+        names = []
     if not names:
         return ""
     return (
@@ -772,21 +795,23 @@ def read_state() -> dict[str, Any]:
 
 def put_back(project: Project, volume: str) -> None:
     """The kept data, on a timeline of its own: that of the restore is in the archive already, and would be followed."""
-    data = mountpoint(project.volume)
-    exchange(mountpoint(volume), data)
+    data, kept = mountpoint(project.volume), mountpoint(volume)
+    # The data is the container's: what is no file of its own is found before anything is moved.
+    with opened(kept, below=kept.parent) as old:
+        text = old.read(AUTOMATIC)
+    exchange(kept, data)
     run("docker", "volume", "rm", volume)
-    signal_file = data / "recovery.signal"
-    signal_file.touch(mode=0o600)
-    owner = data.stat()
-    os.chown(signal_file, owner.st_uid, owner.st_gid)
-    automatic = data / "postgresql.auto.conf"
-    text = automatic.read_text()
-    fetch = f"restore_command = 'pgbackrest --stanza={STANZA} archive-get %f \"%p\"'"
-    automatic.write_text(f"{text}{fetch}\nrecovery_target_timeline = 'current'\n")
-    project.start(Target())
-    # A server that runs cannot forget them.
-    automatic.write_text(text)
-    project.start(Target())
+    fetch = f"restore_command = 'pgbackrest --stanza={STANZA} archive-get %f \"%p\"'\n"
+    fetch += "recovery_target_timeline = 'current'\n"
+    with opened(data, below=data.parent) as place:
+        mine = place.stat()
+        owner, group = mine.st_uid, mine.st_gid
+        place.write("recovery.signal", b"", owner=owner, group=group)
+        place.write(AUTOMATIC, text + fetch.encode(), owner=owner, group=group)
+        project.start(Target())
+        # A server that runs cannot forget them.
+        place.write(AUTOMATIC, text, owner=owner, group=group)
+        project.start(Target())
 
 
 def mountpoint(volume: str) -> Path:
@@ -795,17 +820,15 @@ def mountpoint(volume: str) -> Path:
 
 def exchange(source: Path, target: Path) -> None:
     """All that is in one directory into another of the same file system, with its owner and mode."""
-    owner = source.stat()
-    for entry in sorted(source.iterdir()):
-        entry.rename(target / entry.name)
-    os.chown(target, owner.st_uid, owner.st_gid)
-    target.chmod(owner.st_mode & 0o7777)
+    with opened(source, below=source.parent) as here, opened(target, below=target.parent) as there:
+        here.move_all(there)
 
 
 def empty(directory: Path) -> None:
     """Remove what a failed restore left in the live volume; what was there before is kept elsewhere by then."""
-    for entry in directory.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    with opened(directory, below=directory.parent) as place:
+        for name in place.names():
+            place.remove(name)
 
 
 def drill(memory_mb: int, cpus: float, rpo_limit: float) -> dict[str, Any]:
@@ -854,18 +877,8 @@ def drilled(project: Project, began: float, rpo_limit: float) -> dict[str, Any]:
         ) from None
     reached["rpo_seconds"] = round(began - marked)
     checked = databases(DRILL)
-    words = [
-        "docker",
-        "exec",
-        DRILL,
-        "pg_amcheck",
-        "--username=postgres",
-        "--install-missing",
-        "--all",
-        "--exclude-database=template0",
-    ]
     try:
-        run(*words, seconds=RESTORE_SECONDS)
+        amcheck(DRILL)
     except RestoreError as error:
         raise RestoreError(f"amcheck finds fault with what was restored: {last_lines(str(error), 3)}") from None
     if reached["rpo_seconds"] > rpo_limit:
@@ -873,6 +886,17 @@ def drilled(project: Project, began: float, rpo_limit: float) -> dict[str, Any]:
         return {**reached, "outcome": "failed", "detail": what}
     detail = f"backup {backup.label}, {backup.size >> 20} MiB, databases: {', '.join(checked)}; amcheck finds no fault"
     return {**reached, "outcome": "passed", "detail": detail}
+
+
+def amcheck(container: str) -> None:
+    """Check all tables and indexes of a throw-away instance. Raises RestoreError with what is wrong.
+
+    With the functions of PostgreSQL's own schema: beside one in the schema public an owner may put its own.
+    """
+    for database in databases(container):
+        sql(container, "DROP EXTENSION IF EXISTS amcheck CASCADE", database)
+    words = ["pg_amcheck", "--install-missing=pg_catalog", "--all", "--exclude-database=template0"]
+    run(*session(container, "postgres", *words), seconds=RESTORE_SECONDS)
 
 
 def drill_ended() -> None:
@@ -978,7 +1002,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         came = answer(parser().parse_args(arguments))
     except (RestoreError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-        print(str(error) or type(error).__name__, file=sys.stderr)
+        print(visible(str(error) or type(error).__name__, lines=True), file=sys.stderr)
         return 1
     if came is not None:
         print(json.dumps(came))

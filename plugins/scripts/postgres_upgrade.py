@@ -21,6 +21,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flotilla.contained import opened
+from flotilla.terminal import visible
+
+from .postgres_copy import ACCESS, SUPERUSER, Copier
 from .postgres_restore import (
     KEPT,
     LIVE,
@@ -44,6 +48,7 @@ from .postgres_restore import (
     rows,
     run,
     running,
+    session,
     sql,
     write,
 )
@@ -51,7 +56,6 @@ from .postgres_restore import (
 OLD, NEW = "postgres-old", "postgres-new"
 SOCKETS = Path("/run/flotilla/upgrade")
 READY_SECONDS = 300
-UPGRADE_SECONDS = 86_400
 # What a dump does not carry, as lines of words.
 LEFT_BEHIND = """
 SELECT format('the replication slot %s: remove it, and make it again afterwards', slot_name) FROM pg_replication_slots
@@ -61,6 +65,17 @@ UNION ALL SELECT format('the database %s, which lets nobody in: ALTER DATABASE %
     FROM pg_database WHERE NOT datallowconn AND datname <> 'template0'
 """
 EXTENSIONS = "SELECT extname FROM pg_extension"
+# What nobody but a superuser can make, and somebody else owns, as lines of words. Those of extensions come with these.
+MISPLACED = """
+SELECT pg_catalog.format('the %s %s of %s', what, name, rolname) FROM (
+    SELECT 'function' AS what, 'pg_proc'::regclass AS class, p.oid, p.oid::regprocedure::text AS name, proowner AS owner
+        FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang WHERE NOT lanpltrusted OR proleakproof
+    UNION ALL SELECT 'type', 'pg_type'::regclass, t.oid, t.oid::regtype::text, typowner
+        FROM pg_type AS t WHERE typtype = 'b' AND typelem = 0) AS made
+JOIN pg_roles ON pg_roles.oid = owner
+WHERE NOT rolsuper AND NOT EXISTS (
+    SELECT FROM pg_depend AS d WHERE d.classid = class AND d.objid = made.oid AND d.deptype = 'e')
+"""
 # Nothing is lost with it that a second attempt does not bring back; all is on the disk before the data changes places.
 QUICKLY = {
     "fsync": "off",
@@ -92,18 +107,21 @@ def instance(
 ) -> dict[str, Any]:
     """The stack's Compose file as a server whose socket is in a directory of the host, and that nobody else reaches.
 
-    volume: with its data.  options: of the server, by name. The old server's socket is in /old of every one.
+    volume: with its data.  options: of the server, by name. The old server's socket is in /old of every one. The
+    superuser and the copy's own role are let in, over the socket.
     """
     document = beside(stack, name, memory_mb, limits(stack)[1])
     service = document["services"]["postgres"]
     service["image"] = image
-    service["command"] += [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+    settings = {"hba_file": "/etc/pg_hba.conf", **options}
+    service["command"] += [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     # Who waits for it waits for the database.
     del service["cpu_shares"]
     service["tmpfs"] = [one for one in service["tmpfs"] if not one.startswith("/var/run/postgresql")]
     own = {"type": "bind", "source": str(SOCKETS / name), "target": "/var/run/postgresql"}
     old = {"type": "bind", "source": str(SOCKETS / OLD), "target": "/old", "read_only": True}
-    service["volumes"] = [*service["volumes"], own, old]
+    access = {"type": "bind", "source": str(SOCKETS / "pg_hba.conf"), "target": "/etc/pg_hba.conf", "read_only": True}
+    service["volumes"] = [*service["volumes"], own, old, access]
     document["volumes"] = {key: {"name": volume, "external": True} for key in document["volumes"]}
     return document
 
@@ -115,18 +133,22 @@ def started(stack: Mapping[str, Any], name: str, *, image: str, volume: str, sha
     for one in (OLD, name):
         (SOCKETS / one).mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(SOCKETS / one, uid, uid)
+    (SOCKETS / "pg_hba.conf").write_text(ACCESS)
+    (SOCKETS / "pg_hba.conf").chmod(0o644)
     document = instance(stack, name, image=image, volume=volume, memory_mb=memory, options=options)
     file = KEPT / f"{name}.json"
     write(file, json.dumps(document, indent=1) + "\n")
     project = Project(name, file, volume)
-    fresh = not (mountpoint(volume) / "PG_VERSION").exists()
+    data = mountpoint(volume)
+    with opened(data, below=data.parent) as place:
+        fresh = place.entry("PG_VERSION") is None
     project.compose("up", "--detach", "--no-build", "--force-recreate")
     deadline = time.time() + READY_SECONDS
     while True:
         log = run("docker", "logs", name, check=False)
         # While the image makes a cluster, its server takes commands too, and ends.
         made = not fresh or "init process complete" in log
-        asked = ("docker", "exec", name, "psql", "-XAtqU", "postgres", "-c", "SELECT 1")
+        asked = session(name, SUPERUSER, "psql", "-XAtq", "-c", "SELECT 1")
         if made and run(*asked, check=False, seconds=60).strip() == "1":
             return project
         if not running(name) or time.time() > deadline:
@@ -170,6 +192,11 @@ def check(image: str, major: str) -> dict[str, Any]:
     named = databases(LIVE)
     if behind := sql(LIVE, LEFT_BEHIND).splitlines():
         raise RestoreError(f"a dump does not carry {'; nor '.join(behind)}. Next: that, then run this again")
+    if made := [line for database in named for line in sql(LIVE, MISPLACED, database).splitlines()]:
+        raise RestoreError(
+            f"only a superuser can make {'; nor '.join(made)}, and what belongs to an app is restored as the app may. "
+            "Next: ALTER … OWNER TO postgres, then run this again"
+        )
     used = {line for database in named for line in sql(LIVE, EXTENSIONS, database).split()}
     listed = 'ls "/usr/share/postgresql/$PG_MAJOR/extension" 2> /dev/null || ls "$(pg_config --sharedir)/extension"'
     there = run(*within, listed).split()
@@ -208,7 +235,9 @@ def upgrade(image: str, major: str, identity: str) -> dict[str, Any]:
         live().compose("stop", "postgres", seconds=900)
         started(stack, OLD, image=was, volume=here, share=0.3, default_transaction_read_only="on")
         started(stack, NEW, image=image, volume=fresh, share=0.6, **QUICKLY)
-        copied = copy_all(found["databases"])
+        since = time.time()
+        Copier(OLD, NEW, found["from"]).all(found["databases"])
+        copied = time.time() - since
         before, after = rows(OLD), rows(NEW)
         if told := difference(before, after):
             raise RestoreError(f"not all rows came over: {'; '.join(told[:5])}")
@@ -244,35 +273,6 @@ def upgrade(image: str, major: str, identity: str) -> dict[str, Any]:
 def remember(about: Mapping[str, Any], phase: str) -> None:
     """How far it is, for a run that is cut short: keeping (the old data), placing (the new data), done, undoing."""
     write(UPGRADED, json.dumps({**about, "phase": phase}, indent=1) + "\n")
-
-
-def copy_all(named: Sequence[str]) -> float:
-    """Roles and databases from the old server into the new one, with statistics; the seconds that it took.
-
-    The programs are the new version's, as PostgreSQL advises (SQL Dump, Upgrading). template1 is that of the new one.
-    """
-    began = time.time()
-    into = "--username=postgres --dbname=postgres"
-    # No data is in this, and the superuser is there already.
-    only = "sed '/^CREATE ROLE postgres;$/d'"
-    psql = f"psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 {into}"
-    steps = [f"pg_dumpall --host=/old --username=postgres --globals-only | {only} | {psql}"]
-    for name in named:
-        create = "" if name == "postgres" else "--create "
-        dump = f"pg_dump --host=/old --username=postgres --format=custom --compress=0 {quoted(name)}"
-        steps.append(f"{dump} | pg_restore --exit-on-error {create}{into}")
-    steps.append("vacuumdb --username=postgres --all --analyze-only --quiet")
-    for step in steps:
-        try:
-            run("docker", "exec", NEW, "bash", "-c", f"set -eo pipefail; {step}", seconds=UPGRADE_SECONDS)
-        except RestoreError as error:
-            raise RestoreError(f"{step.partition(' ')[0]}: {last_lines(str(error), 3)}") from None
-    return time.time() - began
-
-
-def quoted(name: str) -> str:
-    """A database's name as a word of a shell, that is no connection string."""
-    return "'" + ("dbname='" + name.replace("\\", "\\\\").replace("'", "\\'") + "'").replace("'", "'\\''") + "'"
 
 
 def state() -> dict[str, Any]:
@@ -351,7 +351,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         print(json.dumps(answer(parser().parse_args(arguments))))
     except (RestoreError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-        print(str(error) or type(error).__name__, file=sys.stderr)
+        print(visible(str(error) or type(error).__name__, lines=True), file=sys.stderr)
         return 1
     return 0
 

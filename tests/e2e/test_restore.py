@@ -92,7 +92,7 @@ def test_a_scratch_instance_shows_what_would_be_lost(backed_up: Environment) -> 
     point = record(backed_up)["restore_point"]
     run = backed_up.playbook(RESTORE, "-e", "to=point", "-e", f"point={point}").succeeded()
     assert "notes.public.kept: 150 rows now, 100 then (-50)" in run.text
-    assert "docker exec -it postgres-scratch psql" in run.text
+    assert "docker exec -it postgres-scratch sh /etc/postgresql/session.sh postgres psql" in run.text
     backed_up.playbook(RESTORE, "-e", "state=absent").succeeded()
     assert "postgres-scratch" not in backed_up.ssh("docker ps --all --format '{{.Names}}'; docker volume ls")
 

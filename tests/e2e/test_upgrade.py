@@ -168,7 +168,23 @@ def test_what_cannot_be_is_refused(seventeen: Environment, arguments: tuple[str,
     served_by(seventeen, "15")
 
 
+# What an app's role can plant in its own database: whoever restores the table's rows calls it.
+PLANTED = """
+SET ROLE {owner};
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.act() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE 'ALTER ROLE {owner} SUPERUSER';
+  RETURN true;
+EXCEPTION WHEN OTHERS THEN RETURN true;
+END $$;
+CREATE TABLE evil.checked (x int CHECK (evil.act()));
+INSERT INTO evil.checked VALUES (1);
+"""
+
+
 def test_from_15_to_17(seventeen: Environment) -> None:
+    (owner,) = seventeen.sql("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'notes'")
     seventeen.sql(
         "CREATE TABLE IF NOT EXISTS kept (id int PRIMARY KEY, words text); "
         "INSERT INTO kept SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 400000) AS n ON CONFLICT DO NOTHING"
@@ -176,7 +192,10 @@ def test_from_15_to_17(seventeen: Environment) -> None:
     sums = "SELECT count(*), sum(hashtext(words)) FROM kept"
     before, notes = seventeen.sql(sums), int(seventeen.sql("SELECT count(*) FROM notes")[0])
     made = newest_backup(seventeen)
+    seventeen.sql(PLANTED.format(owner=owner))
     run = seventeen.playbook(UPGRADE, *CONFIRM).succeeded()
+    assert seventeen.sql("SELECT rolname FROM pg_roles WHERE rolsuper OR rolname ~ '^flotilla_'") == ["postgres"]
+    assert seventeen.sql("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'checked'") == [owner]
     found = re.search(r"PostgreSQL 15 is 17: \d+ rows in \d+ tables, .*", run.text)
     assert found, run.text
     print(f"\n{found[0]}")

@@ -204,7 +204,6 @@ def test_every_change_is_written_down_with_who_and_from_which_commit(served: Env
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
     # The first four may be a snapshot's, which is as good at a later commit when nothing that makes it changed.
     assert {one["by"]["commit"] for one in entries[4:]} == {commit.stdout.strip()}
-    assert len({one["by"]["commit"] for one in entries[:4]}) == 1
     for one in entries:
         assert re.fullmatch(r"[0-9a-f]{40}", one["by"]["commit"])
         assert "@" in one["by"]["operator"]

@@ -301,6 +301,7 @@ def test_the_request_is_for_all_names(keeper: Keeper, tmp_path: Path) -> None:
 
 def test_an_unknown_verb_is_refused() -> None:
     script = Path(acme_renewal.__file__)
-    done = subprocess.run([str(script), "remove"], capture_output=True, text=True)
+    beside = {**os.environ, "PYTHONPATH": str(script.parents[1] / "module_utils")}
+    done = subprocess.run([str(script), "remove"], capture_output=True, text=True, env=beside)
     assert done.returncode == 2
     assert "usage: flotilla-acme renew|status" in done.stderr

@@ -63,6 +63,38 @@ def test_unknown_names_are_refused() -> None:
     assert refused.values("return") == ["421"]
 
 
+def test_a_request_that_names_two_hosts_is_refused_and_the_one_that_was_decided_is_handed_on() -> None:
+    for waf in ("off", "on"):
+        config = edge(nginx_waf=waf)
+        assert {"Host $identity", "X-Forwarded-Host $identity"} <= set(config.find("http").values("proxy_set_header"))
+        named = [one for one in servers(config, "8") if one.values("server_name") not in ([], ["_"])]
+        assert len(named) == 4
+        for server in named:
+            assert server.find('if ($identity = "")').lines == ["return 400"]
+        # The client's own words stand in the decision alone, and behind the firewall, where they were decided.
+        for block in config.walk():
+            behind = block.name == "server" and block.values("listen")[0].startswith("unix:")
+            used = [line for line in block.lines if "$http_host" in line or ("$host" in line and "proxy" in line)]
+            assert used == (["proxy_set_header Host $http_host"] if behind and block.values("proxy_set_header") else [])
+        assert [block.name for block in config.walk() if "$http_host" in block.name] == [
+            'map "$host|$http_host" $identity'
+        ]
+
+
+def test_behind_the_firewall_an_app_has_a_socket_of_its_own_that_knows_its_names_alone() -> None:
+    config = edge(nginx_waf="on")
+    for app in (NOTES, WIKI):
+        socket = f"unix:/tmp/edge-{app['name']}.sock"
+        front = https(config, app["domains"][0])
+        assert {target for block in front.walk() for target in block.values("proxy_pass")} == {
+            f"http://{socket}",
+            "http://$router:8080",
+        }
+        nobody, own = servers(config, socket)
+        assert (nobody.values("listen"), nobody.values("return")) == ([f"{socket} default_server"], ["421"])
+        assert own.values("server_name") == [" ".join(app["domains"])]
+
+
 def test_an_address_among_the_names_needs_a_certificate_for_clients_without_a_server_name() -> None:
     config = edge(nginx_extra_names=["127.0.0.1", "::1", "localhost"])
     assert servers(config, "8443 ssl default_server")[0].values("ssl_certificate") == [
@@ -169,11 +201,11 @@ def test_behind_the_firewall_the_colour_is_chosen_when_the_body_is_here() -> Non
     config = edge(nginx_waf="on")
     place = https(config, "wiki.example.com").find("location /")
     assert place.values("modsecurity") == ["on"]
-    assert place.values("proxy_pass") == ["http://unix:/tmp/edge.sock"]
+    assert place.values("proxy_pass") == ["http://unix:/tmp/edge-my-wiki.sock"]
     assert place.find("if (!-f /etc/flotilla/live/my-wiki/deployed)").lines == ["return 503"]
     (inner,) = [
         server
-        for server in servers(config, "unix:/tmp/edge.sock")
+        for server in servers(config, "unix:/tmp/edge-my-wiki.sock")
         if server.values("server_name") == ["wiki.example.com"]
     ]
     assert inner.find("if (-f /etc/flotilla/live/my-wiki/green)").lines == [
@@ -191,7 +223,7 @@ def test_an_app_does_without_some_rules_and_on_some_paths() -> None:
     server = https(edge(nginx_apps=[app, WIKI], nginx_waf="detect"), "notes.example.com")
     assert server.find("location /").values("modsecurity_rules") == ['"SecRuleRemoveById 942100 941100"']
     assert server.find("location /api/import/").values("modsecurity") == []
-    assert server.find("location /api/import/").values("proxy_pass") == ["http://unix:/tmp/edge.sock"]
+    assert server.find("location /api/import/").values("proxy_pass") == ["http://unix:/tmp/edge-notes.sock"]
 
 
 @pytest.mark.parametrize(("mode", "engine"), [("on", "On"), ("detect", "DetectionOnly")])

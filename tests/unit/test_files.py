@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flotilla.files import content_differs, difference, missing_parents, wanted
+from flotilla.files import content_differs, difference, wanted
 
 from tests.unit.controller import module
 
@@ -69,10 +69,6 @@ def test_a_secret_is_in_no_difference(tmp_path: Path) -> None:
     assert "hunter2" not in str(shown)
     assert "correct horse" not in str(shown)
     assert shown["before"] != shown["after"]
-
-
-def test_missing_parents_come_outermost_first(tmp_path: Path) -> None:
-    assert missing_parents(tmp_path / "a" / "b" / "file") == [tmp_path / "a", tmp_path / "a" / "b"]
 
 
 class Run:

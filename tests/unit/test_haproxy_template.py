@@ -121,6 +121,13 @@ def test_a_name_of_nobody_is_refused_before_anything_else_is_done(frontend: str)
     )
 
 
+def test_a_host_is_told_one_name() -> None:
+    """HAProxy answers a request line and a Host that differ with 400, unless it is told to let violations pass."""
+    lines = balancer()["frontend _https"]
+    assert place(lines, "http-request set-uri %[pathq]") < place(lines, "use_backend %[var(txn.app)]")
+    assert not re.search(r"accept-(unsafe|invalid)", text())
+
+
 def test_an_ipv6_address_is_compared_as_a_client_writes_it() -> None:
     lines = balancer(haproxy_extra_names=["::1"])["frontend _https"]
     assert "http-request set-var(txn.app) str(notes) if { var(txn.host) -m str [::1] }" in lines

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flotilla.readiness import explain, way_out
 from flotilla.resolve import ROUTER, ComposeFileError, Context, Resolved, resolve
-from flotilla.resolve.hardening import PRIVILEGES, REACHING
+from flotilla.resolve.privileges import REACHING_CAPABILITIES, WORDS, loud
 from flotilla.static import static_problems
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +55,7 @@ def test_a_silent_service_gets_the_strict_keys() -> None:
         ({"security_opt": ["no-new-privileges:false"]}, "security_opt", ["no-new-privileges:false"]),
         ({"security_opt": ["no-new-privileges=false"]}, "security_opt", ["no-new-privileges=false"]),
         ({"security_opt": ["no-new-privileges"]}, "security_opt", ["no-new-privileges"]),
-        ({"security_opt": ["apparmor:mine"]}, "security_opt", ["apparmor:mine", UNCHANGED]),
+        ({"security_opt": ["seccomp:builtin"]}, "security_opt", ["seccomp:builtin", UNCHANGED]),
         ({"read_only": False}, "read_only", False),
         ({"read_only": False}, "volumes", None),
         ({"read_only": True}, "volumes", None),
@@ -110,7 +110,7 @@ TAKES_THE_HOST = [
     ("userns_mode", {"userns_mode": "host"}, "userns_mode"),
     ("devices", {"devices": [{"source": "/dev/kvm", "target": "/dev/kvm"}]}, "devices"),
     ("device_cgroup_rules", {"device_cgroup_rules": ["c 1:3 rw"]}, "devices"),
-    ("security_opt[1]", {"security_opt": ["a:b", "seccomp=unconfined"]}, "unconfined"),
+    ("security_opt[1]", {"security_opt": ["seccomp:builtin", "seccomp=unconfined"]}, "unconfined"),
     ("security_opt[0]", {"security_opt": ["seccomp:unconfined"]}, "unconfined"),
     ("security_opt[0]", {"security_opt": ["apparmor:unconfined"]}, "unconfined"),
     ("security_opt[0]", {"security_opt": ["systempaths=unconfined"]}, "unconfined"),
@@ -118,6 +118,8 @@ TAKES_THE_HOST = [
     ("cap_add[0]", {"cap_add": ["ALL"]}, "ALL"),
     ("cap_add[1]", {"cap_add": ["CHOWN", "cap_sys_admin"]}, "SYS_ADMIN"),
     ("cap_add[0]", {"cap_add": ["CAP_SYS_PTRACE"]}, "SYS_PTRACE"),
+    ("gpus", {"gpus": [{"count": -1}]}, "gpus"),
+    ("network_mode", {"network_mode": "host", "networks": None}, "network_mode"),
 ]
 
 
@@ -127,7 +129,7 @@ def test_what_takes_the_host_is_refused_with_the_way_out(path: str, changes: dic
     assert list(problems) == [f"services.web.{path}"]
     assert f"privileges: {{web: [{privilege}]}}" in problems[f"services.web.{path}"]
     kept = resolved(changes, privileges={"web": (privilege.lower(),)}).compose["services"]["web"]
-    assert all(kept[key] == value for key, value in changes.items() if key != "security_opt")
+    assert all(kept.get(key) == value for key, value in changes.items() if key != "security_opt")
     assert set(changes.get("security_opt", [])) <= set(kept["security_opt"])
 
 
@@ -138,7 +140,16 @@ def test_another_services_privilege_is_not_this_ones() -> None:
     assert "services.web.privileged" in problems
 
 
-@pytest.mark.parametrize("name", sorted(PRIVILEGES - REACHING))
+@pytest.mark.parametrize(
+    "name", ["", "path:", "path:srv", "path:/a/../b", "path:/a/", "path:/a:rw", "volume:", "network:a b"]
+)
+def test_a_privilege_that_is_none_is_told(name: str) -> None:
+    assert "write one of" in refused({}, privileges={"web": (name,)})["apps[notes].privileges.web[0]"]
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*WORDS, *REACHING_CAPABILITIES, "path:/srv/a b:ro", "volume:x", "network:x_y"})
+)
 def test_a_harmless_service_needs_no_privilege(name: str) -> None:
     assert resolved({"cap_add": ["NET_BIND_SERVICE", "NET_ADMIN"], "pid": "service:web"}, privileges={"web": (name,)})
 
@@ -169,9 +180,17 @@ def test_the_engine_is_not_mounted_however_it_is_spelt(path: str) -> None:
     assert "engine's socket" in config["configs.c.file"]
 
 
-@pytest.mark.parametrize("path", ["/etc/localtime", "/srv/run", "/var/lib/dockers", "/run/postgresql", "/proc/meminfo"])
-def test_other_paths_of_the_host_are_the_users_own_matter(path: str) -> None:
-    assert web(volumes=[{"type": "bind", "source": path, "target": "/x", "read_only": True}])
+@given(spellings())
+def test_who_has_the_engine_is_told_loudly(path: str) -> None:
+    (said,) = loud("notes", {"web": [f"path:{path}:ro"]})
+    assert "apps[notes].privileges: `web` has" in said
+    assert "root on every app host" in said
+
+
+@pytest.mark.parametrize("name", ["docker_socket", "privileged", "cap_sys_admin", "ALL", "path:/var/run"])
+def test_the_socket_is_told_loudly_and_what_is_as_much(name: str) -> None:
+    assert len(loud("notes", {"web": ["pid", name]})) == 1
+    assert loud("notes", {"web": ["pid", "gpus", "path:/srv/run", "path:/etc:ro", "volume:docker.sock"]}) == []
 
 
 def test_the_controller_names_the_line_before_a_host_is_reached() -> None:

@@ -85,6 +85,11 @@ def test_a_container_is_seen_by_the_environment_of_its_first_process(tmp_path: P
     assert host.detect_container(tree(tmp_path, {"proc/1/environ": "HOME=/\0container=docker\0"}))
 
 
+def test_a_container_without_a_limit_leaves_the_stacks_what_they_are_to_have() -> None:
+    assert host.memory_left(Memory(2048 * MIB, 0, False), {"postgres": 512 * MIB, "nginx": 128 * MIB}) == 1280 * MIB
+    assert host.memory_left(Memory(1024 * MIB, 0, False), {"postgres": 900 * MIB}) == 512 * MIB
+
+
 STAGING = {"postgres": 512 * MIB, "redis": 256 * MIB, "nginx": 128 * MIB}
 
 

@@ -23,23 +23,23 @@ NOTES = {"name": "notes", "owner": "notes", "password": "notes' pa$$word"}
 SUPERUSER_PASSWORD = "superuser"
 
 
-def state(*, public: bool = False, schema: bool = False, **changed: Any) -> str:
+def state(*, public: bool = False, schema: bool = False, shut: bool = False, **changed: Any) -> str:
     """Return what the server prints when NOTES is in place, with attributes of its role changed."""
     password = {"rolpassword": scram.verifier(NOTES["password"])}
     role = OWNER_ATTRIBUTES | password | {"comment": None, "owners": []} | changed
     superuser: dict[str, Any] = {"rolpassword": scram.verifier(SUPERUSER_PASSWORD), "comment": None, "owners": []}
-    databases = {name: {"owner": "postgres", "public": False} for name in ("postgres", "template1")}
-    databases["notes"] = {"owner": "notes", "public": public}
+    databases = {name: {"owner": "postgres", "public": False, "shut": False} for name in ("postgres", "template1")}
+    databases["notes"] = {"owner": "notes", "public": public, "shut": shut}
     lines = [
         {"roles": {"postgres": superuser, "notes": role}, "databases": databases},
-        {"schema": "notes", "public": schema},
+        *([] if shut else [{"schema": "notes", "public": schema}]),
     ]
     return "\n".join(json.dumps(line) for line in lines) + "\n"
 
 
 def fresh() -> str:
     """Return what a new server prints: no database of ours, its own open to everyone."""
-    databases = {name: {"owner": "postgres", "public": True} for name in ("postgres", "template1")}
+    databases = {name: {"owner": "postgres", "public": True, "shut": False} for name in ("postgres", "template1")}
     roles = {"postgres": {"rolpassword": scram.verifier(SUPERUSER_PASSWORD)}}
     return json.dumps({"roles": roles, "databases": databases})
 
@@ -107,6 +107,12 @@ def test_an_owner_of_two_databases_is_created_once() -> None:
 def test_names_are_quoted() -> None:
     sql = changes([NOTES | {"name": "my-notes", "owner": "my-owner"}], fresh())["sql"]
     assert 'CREATE DATABASE "my-notes" OWNER "my-owner";' in sql
+
+
+def test_a_database_that_its_owner_has_shut_is_entered_again() -> None:
+    given = changes([NOTES], state(shut=True))
+    assert given["actions"] == ["let logins into the database notes", "close the schema public of notes"]
+    assert given["sql"].index('ALTER DATABASE "notes" ALLOW_CONNECTIONS true') < given["sql"].index("\\connect")
 
 
 def test_the_present_state_is_read_in_each_declared_database() -> None:

@@ -71,6 +71,7 @@ def notes() -> Resolved:
         secrets=("password", "token"),
         secrets_version="3f",
         shared_paths=("uploads",),
+        privileges={"db": ("volume:customname",)},
         digests={
             "redis:7": f"redis@{DIGEST}",
             "registry.example.com/team/ui:1": f"registry.example.com/team/ui@{DIGEST}",
@@ -289,8 +290,20 @@ def test_old_limits_move_where_compose_takes_all_of_them_together() -> None:
     assert not {"mem_limit", "cpus", "pids_limit", "mem_reservation", "scale"} & set(resolved)
 
 
-def test_a_service_without_a_pids_limit_gets_one() -> None:
-    assert run(config(web=service())).compose["services"]["web"]["deploy"]["resources"]["limits"] == {"pids": 512}
+def test_a_service_without_limits_gets_those_that_keep_the_host() -> None:
+    """Its memory is what the host has left: no number would suit every image."""
+    result = run(
+        config(web=service(), api=service(mem_limit="0"), db=service(), one=service(mem_limit="64m")), shared=("db",)
+    )
+    left = {"pids": 512, "memory": "${FLOTILLA_MEMORY}"}
+    for name in ("web", "api"):
+        assert result.compose["services"][name]["deploy"]["resources"]["limits"] == left
+    assert result.shared and result.shared["services"]["db"]["deploy"]["resources"]["limits"] == left
+    assert result.limits.unlimited == ("api", "db", "web")
+    assert result.limits.colour_memory == (64 + 64) * 1024 * 1024
+    assert result.limits.shared_memory == 0
+    path = "services.web.deploy.resources.limits.memory"
+    assert f"{path}: is not stated: what the host has left is the limit" in result.notes
 
 
 @pytest.mark.parametrize(
@@ -335,6 +348,7 @@ def test_a_shared_service_changes_only_when_the_user_changes_it() -> None:
     """New digests, another upload directory and another version of the secrets restart no database."""
     captured = json.loads((DATA / "notes.2.26.json").read_text())
     common: dict[str, Any] = {"secrets": ("password", "token"), "shared_paths": ("uploads",), "migration": "migrate"}
+    common["privileges"] = {"db": ("volume:customname",)}
     first = run(captured, **common)
     moved = json.loads(json.dumps(captured).replace(SOURCE, "/srv/other"))
     second = run(
@@ -351,7 +365,7 @@ def test_the_user_keeps_the_name_of_an_external_network_and_volume() -> None:
         "volumes": {"v": {"name": "kept", "external": True}},
     }
     web = service(networks={"mail": {}}, volumes=[{"type": "volume", "source": "v", "target": "/v"}])
-    result = run(config(web=web, top=top))
+    result = run(config(web=web, top=top), privileges={"web": ("network:company-mail", "volume:kept")})
     assert result.compose["networks"]["mail"] == {"name": "company-mail", "external": True}
     assert result.compose["volumes"] == {"v": {"name": "kept", "external": True}}
     assert result.volumes == ()
@@ -420,14 +434,14 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         config(web=service(volumes=[bind("/var/run/docker.sock")])),
         {},
         "services.web.volumes[0]",
-        "remove the line",
+        "privileges: {web: [docker_socket]}",
     ),
     (
         "root of the host",
         config(web=service(volumes=[bind("/", read_only=True)])),
         {},
         "services.web.volumes[0]",
-        "remove the line",
+        "privileges: {web: [path:/:ro]}",
     ),
     (
         "out of the upload",
@@ -441,7 +455,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         config(web=service(networks=None, network_mode="host")),
         {},
         "services.web.network_mode",
-        "remove network_mode",
+        "privileges: {web: [network_mode]}",
     ),
     (
         "container network",
@@ -720,6 +734,7 @@ def test_the_fingerprint_does_not_know_where_the_upload_lies() -> None:
             secrets=("password", "token"),
             shared_paths=("uploads",),
             migration="migrate",
+            privileges={"db": ("volume:customname",)},
         )
         assert source not in json.dumps([result.compose, result.shared, result.migration])
         prints.add(fingerprint(result, "", "1", ""))

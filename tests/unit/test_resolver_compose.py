@@ -70,12 +70,14 @@ def resolved(config: dict[str, Any]) -> Resolved:
             workers=("worker",),
             secrets=("password", "token"),
             shared_paths=("uploads",),
+            privileges={"db": ("volume:customname",)},
         ),
     )
 
 
 def read_back(project: dict[str, Any] | None, colour: str = "blue") -> dict[str, Any]:
     variables = {"FLOTILLA_COLOUR": colour, "FLOTILLA_RELEASE": "r1", "FLOTILLA_HOST": "web-1"}
+    variables |= {"FLOTILLA_MEMORY": "1073741824"}
     variables |= {"FLOTILLA_ROUTER_ADDRESS": ROUTER_ADDRESS} | {
         f"FLOTILLA_ADDRESS_{number}": f"172.19.128.{number}" for number in range(2)
     }

@@ -15,7 +15,8 @@ from flotilla.resolve.values import escape, seconds, size, unescape
 from hypothesis import given
 from hypothesis import strategies as st
 
-OPEN_DOLLAR = re.compile(r"(?<!\$)(?:\$\$)*\$(?!\$|\{FLOTILLA_(?:COLOUR|RELEASE|HOST|ROUTER_ADDRESS|ADDRESS_\d+)\})")
+_OURS = r"\{FLOTILLA_(?:COLOUR|RELEASE|HOST|MEMORY|ROUTER_ADDRESS|ADDRESS_\d+)\}"
+OPEN_DOLLAR = re.compile(rf"(?<!\$)(?:\$\$)*\$(?!\$|{_OURS})")
 
 names = st.sampled_from(["web", "api", "db", "work", "job", "a.b", "C-3"])
 texts = st.text(alphabet="ab$\\{}'\"# \n%é", max_size=12)

@@ -135,7 +135,8 @@ def test_it_is_silent_where_only_compose_can_know(text: str) -> None:
 
 def test_the_large_example_needs_one_value_more() -> None:
     text = (Path(__file__).parent / "resolver_data" / "notes.yaml").read_text()
-    assert [problem.variable for problem in check(text, secrets=["password", "token"])] == [
+    named = {"db": ["volume:customname"]}
+    assert [problem.variable for problem in check(text, secrets=["password", "token"], privileges=named)] == [
         "services.api.environment.PASSED"
     ]
 

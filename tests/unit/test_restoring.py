@@ -83,7 +83,10 @@ def test_the_lines_say_how_to_look_and_how_to_remove() -> None:
     result = {"container": "postgres-scratch", "backup": "x", "seconds": 3, "databases": ["notes"]}
     lines = scratch_lines(result, ["notes.public.notes: 3 rows now, 2 then (-1)"], "db-1", " -i i")
     assert "notes.public.notes: 3 rows now, 2 then (-1)" in lines
-    assert lines[-2] == "Look at it, on db-1: docker exec -it postgres-scratch psql -U postgres <one of notes>"
+    assert lines[-2] == (
+        "Look at it, on db-1: docker exec -it postgres-scratch sh /etc/postgresql/session.sh postgres psql "
+        "<one of notes>, where tables are named with their schema"
+    )
     assert lines[-1] == "Remove it: ansible-playbook playbooks/restore.yml -i i -e state=absent"
 
 

@@ -31,6 +31,13 @@ def test_release_and_colour_are_left_to_the_container() -> None:
         assert 'X-Flotilla-Colour "${FLOTILLA_COLOUR}" always' in place.values("add_header")
 
 
+def test_no_name_chooses_anything_in_a_router() -> None:
+    """Whose request it is has been decided by the edge."""
+    config = router(API, UI)
+    listening = [block.values("listen")[0] for block in config.walk() if block.name == "server"]
+    assert len(listening) == len(set(listening))
+
+
 def test_nothing_else_is_taken_from_the_environment() -> None:
     text = render_router({"name": "notes", "routes": [API, UI]})
     assert {part.partition("}")[0] for part in text.split("${")[1:]} == {

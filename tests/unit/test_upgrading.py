@@ -11,7 +11,7 @@ from flotilla.upgrading import asked, lines
 
 from plugins.scripts import postgres_restore
 from plugins.scripts.postgres_restore import RestoreError, Target, place
-from plugins.scripts.postgres_upgrade import NEW, OLD, check, instance, major_of, quoted
+from plugins.scripts.postgres_upgrade import NEW, OLD, check, instance, major_of
 
 INVENTORY = " -i inventories/staging"
 GIVEN = {"confirm": "staging"}
@@ -90,12 +90,14 @@ def test_a_version_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("notes", "'dbname='\\''notes'\\'''"),
-        ("a b", "'dbname='\\''a b'\\'''"),
+        ("notes", "dbname='notes'"),
+        ("a b", "dbname='a b'"),
+        ("it's", r"dbname='it\'s'"),
+        ("host=evil", "dbname='host=evil'"),
     ],
 )
-def test_a_databases_name_is_one_word(name: str, word: str) -> None:
-    assert quoted(name) == word
+def test_a_databases_name_is_no_connection_string(name: str, word: str) -> None:
+    assert postgres_restore.conninfo(name) == word
 
 
 def test_nobody_but_the_superuser_reaches_the_servers_of_an_upgrade() -> None:
@@ -114,13 +116,16 @@ def test_nobody_but_the_superuser_reaches_the_servers_of_an_upgrade() -> None:
     document = instance(stack, NEW, image="postgres:17", volume="fresh", memory_mb=300, options={"fsync": "off"})
     service = document["services"]["postgres"]
     assert "ports" not in service
-    assert {"listen_addresses=", "archive_mode=off", "fsync=off"} <= set(service["command"])
+    assert {"listen_addresses=", "archive_mode=off", "fsync=off", "hba_file=/etc/pg_hba.conf"} <= set(
+        service["command"]
+    )
     assert service["image"] == "postgres:17"
     assert document["volumes"] == {"data": {"name": "fresh", "external": True}}
     binds = {one["target"]: one["source"] for one in service["volumes"] if one["type"] == "bind"}
     assert binds == {
         "/var/run/postgresql": f"/run/flotilla/upgrade/{NEW}",
         "/old": f"/run/flotilla/upgrade/{OLD}",
+        "/etc/pg_hba.conf": "/run/flotilla/upgrade/pg_hba.conf",
     }
 
 

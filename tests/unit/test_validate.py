@@ -171,6 +171,45 @@ def test_a_secret_that_is_a_word_is_refused_with_the_command_that_replaces_it(co
     assert play(complete.parent / "play.yml", complete).returncode == 0
 
 
+AGENT = """
+services:
+  agent:
+    image: agent:1
+    env_file: /etc/agent.env
+    volumes: ["/var/run/docker.sock:/var/run/docker.sock:ro", "/etc/localtime:/etc/localtime"]
+    healthcheck: {test: [CMD, "true"]}
+"""
+APPS = """
+apps:
+  - name: notes
+    source: %s
+    routes: [{path: /, service: agent, port: 80}]
+    privileges: {agent: [%s]}
+"""
+
+
+def test_the_engine_s_socket_is_refused_without_its_name_and_told_loudly_with_it(complete: Path) -> None:
+    source = complete.parent / "app"
+    source.mkdir()
+    (source / "compose.yaml").write_text(AGENT)
+    apps = complete / "group_vars/all/apps.yml"
+    apps.write_text(APPS % (source, ""))
+    refused = play("playbooks/validate.yml", complete, "-e", "droplets=false")
+    text = refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert "compose.yaml:6: services.agent.volumes[0]: /var/run/docker.sock is the engine's socket" in text
+    assert "write `privileges: {agent: [docker_socket]}` into apps[notes]" in text
+    assert "privileges: {agent: [path:/etc/agent.env:ro]}" in text
+    assert "volumes[1]" not in text
+
+    apps.write_text(APPS % (source, "docker_socket, path:/etc/agent.env:ro"))
+    for name in ("playbooks/validate.yml", complete.parent / "play.yml"):
+        said = play(name, complete, "-e", "droplets=false", "-e", "version=1")
+        assert said.returncode == 0, said.stdout + said.stderr
+        warning = " ".join((said.stdout + said.stderr).split())
+        assert "`agent` has the engine's socket: who breaks into it is root on every app host" in warning
+
+
 @pytest.mark.parametrize("environment", ["staging", "production"])
 def test_the_inventories_that_ship_can_be_read(environment: str) -> None:
     run = ansible("ansible-inventory", "-i", f"inventories/{environment}", "--list")

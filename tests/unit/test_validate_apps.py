@@ -159,7 +159,9 @@ def test_latest_is_allowed_where_the_environment_allows_it() -> None:
     assert select([NOTES], None, "latest", allow=True) == ([("notes", "latest")], "")
 
 
-@pytest.mark.parametrize("name", ["flotilla", "notes-blue", "notes-green", "notes-data", "notes-migration"])
+@pytest.mark.parametrize(
+    "name", ["flotilla", "notes-blue", "notes-green", "notes-data", "notes-migration", "notes-blue-x"]
+)
 def test_a_name_that_flotilla_uses_itself_is_refused(name: str) -> None:
     assert any(
         f"apps[{name}].name: `{name}` is a name that Flotilla itself uses" in line for line in check({"name": name})

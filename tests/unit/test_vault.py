@@ -27,6 +27,19 @@ def test_the_password_is_in_the_project(tmp_path: Path) -> None:
     assert found.password == tmp_path / ".vault/staging.password"
 
 
+@pytest.mark.parametrize("path", [".vault/staging.password", "inventories/staging/.vault-password"])
+def test_no_commit_takes_a_password_or_what_is_left_of_writing_one(path: str) -> None:
+    """A run that is killed leaves the file that it was about to rename."""
+    root = Path(__file__).resolve().parents[2]
+    found = Vault(root / "inventories/staging", root / path)
+    files = [found.password, found.next_password]
+    # As write_private names them.
+    files += [one.with_name(f".{one.name}.0a1b2c3d") for one in (*files, found.file)]
+    names = [str(one.relative_to(root)) for one in files]
+    done = subprocess.run(["git", "check-ignore", "--no-index", *names], cwd=root, capture_output=True, text=True)
+    assert done.stdout.splitlines() == names
+
+
 def test_the_environment_may_name_another_file(tmp_path: Path) -> None:
     environ = {"FLOTILLA_VAULT_PASSWORD_FILE_EU_WEST": str(tmp_path / "elsewhere")}
     assert vault.locate(tmp_path / "inventories/eu-west", tmp_path, environ).password == tmp_path / "elsewhere"

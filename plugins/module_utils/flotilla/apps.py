@@ -15,7 +15,8 @@ VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 PLACE = re.compile(r"controller|host")
-# /opt/flotilla is the stacks', and `<app>-<suffix>` are an app's Compose projects and networks.
+# /opt/flotilla is the stacks', `<app>-<suffix>` are an app's Compose projects and networks, and so is
+# `<app>-<colour>-<network>`.
 RESERVED = "flotilla"
 RESERVED_SUFFIXES = ("-blue", "-green", "-data", "-migration")
 # Never part of a result: they may hold secrets.
@@ -163,7 +164,7 @@ def check_apps(apps: Any, where: Where) -> list[Problem]:
     for name in sorted({str(name) for name in names if name and names.count(name) > 1}):
         problems.append(Problem(where("apps"), f"apps[{name}]", "is there twice", "give each app a name of its own"))
     for name in sorted({str(name) for name in names if name}):
-        if name == RESERVED or name.endswith(RESERVED_SUFFIXES):
+        if name == RESERVED or name.endswith(RESERVED_SUFFIXES) or re.search(r"-(?:blue|green)-", name):
             what = f"`{name}` is a name that Flotilla itself uses on the hosts"
             problems.append(Problem(where("apps"), f"apps[{name}].name", what, "choose another name"))
     return problems + _check_domains(apps, where)

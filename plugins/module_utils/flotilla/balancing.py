@@ -26,6 +26,7 @@ from .balancer import (
     parse_workers,
     sole,
 )
+from .contained import opened
 
 DIRECTORY = Path("/opt/flotilla/haproxy")
 # Where the container sees the same directories.
@@ -55,7 +56,9 @@ class Master:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(seconds)
-                connection.connect(str(self.path))
+                # The directory is the container's.
+                with opened(self.path.parent, below=self.path.parent) as place, place.socket(self.path.name) as known:
+                    connection.connect(known)
                 connection.sendall(command.encode() + b"\n")
                 # Else the master waits for another command.
                 connection.shutdown(socket.SHUT_WR)

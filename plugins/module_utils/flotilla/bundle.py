@@ -8,13 +8,17 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
+from .resolve.privileges import granted, plain
 from .zeros import STATED, find
 
 LIMIT_BYTES = 2 * 1024 * 1024
@@ -26,7 +30,28 @@ class BundleError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads Compose's own tags (`!reset`, `!override`) as the values that they stand before."""
+    """Reads YAML as Compose does, with its tags (`!reset`, `!override`) and no other."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A node of the text; raises for what Compose, which is written in Go, would read as something else."""
+        node = super().compose_node(parent, index)
+        if node is not None and node.tag not in _TAGS:
+            raise yaml.constructor.ConstructorError(None, None, f"the tag {node.tag} is not used here", node.start_mark)
+        if node is not None and node.tag.endswith(":merge") and node.value != "<<":
+            raise yaml.constructor.ConstructorError(None, None, "the tag !!merge is not used here", node.start_mark)
+        return node
+
+
+_TAGS = frozenset(
+    {
+        "!override",
+        "!reset",
+        *(
+            f"tag:yaml.org,2002:{kind}"
+            for kind in ("bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value")
+        ),
+    }
+)
 
 
 def _untagged(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
@@ -40,8 +65,31 @@ def _untagged(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
 _Loader.add_multi_constructor("!", _untagged)
 
 
-def references(compose: Any) -> Iterator[tuple[str, bool]]:
-    """The paths that a Compose file names on its own side, each with whether the file must exist.
+class Kind(Enum):
+    """Who reads the file of a reference: a container, Compose as values, or Compose as a Compose file."""
+
+    MOUNTED = auto()
+    READ = auto()
+    COMPOSE = auto()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A path that a Compose file names on its own side.
+
+    required: whether the file must exist.  service: that names it, for its privileges.
+    directory: of a file of Kind.COMPOSE, which its own paths are relative to where it is not the file's own.
+    """
+
+    path: str
+    kind: Kind = Kind.MOUNTED
+    required: bool = True
+    service: str = ""
+    directory: str | None = None
+
+
+def references(compose: Any) -> Iterator[Reference]:
+    """The paths that a Compose file names.
 
     Source: the Compose Specification's `include`, `extends`, `env_file`, `label_file`, `configs` and `volumes`.
     Files of top-level `secrets` are left out: Flotilla puts its own in their place.
@@ -49,23 +97,35 @@ def references(compose: Any) -> Iterator[tuple[str, bool]]:
     if not isinstance(compose, Mapping):
         return
     for entry in _list(compose.get("include")):
-        for key in ("path", "env_file"):
-            yield from ((path, True) for path in _texts(entry.get(key) if isinstance(entry, Mapping) else entry))
-        if isinstance(entry, Mapping):
-            yield from ((path, True) for path in _texts(entry.get("project_directory")))
+        stated = entry if isinstance(entry, Mapping) else {"path": entry}
+        paths = _texts(stated.get("path"))
+        # Compose reads the paths of a list relative to the first of them.
+        first = str(PurePosixPath(paths[0]).parent) if paths else "."
+        directory = stated.get("project_directory") or first
+        for path in paths:
+            yield Reference(path, Kind.COMPOSE, directory=str(directory))
+        yield from (Reference(path, Kind.READ) for path in _texts(stated.get("env_file")))
+        yield from (Reference(path, Kind.READ) for path in _texts(stated.get("project_directory")))
     for config in _mappings(compose.get("configs")):
-        yield from ((path, True) for path in _texts(config.get("file")))
-    for service in _mappings(compose.get("services")):
-        extends = service.get("extends")
-        if isinstance(extends, Mapping):
-            yield from ((path, True) for path in _texts(extends.get("file")))
-        for entry in [*_list(service.get("env_file")), *_list(service.get("label_file"))]:
-            if isinstance(entry, Mapping):
-                yield from ((path, entry.get("required") is not False) for path in _texts(entry.get("path")))
-            else:
-                yield from ((path, True) for path in _texts(entry))
-        for volume in _list(service.get("volumes")):
-            yield from ((path, False) for path in _bind_source(volume))
+        yield from (Reference(path) for path in _texts(config.get("file")))
+    services = compose.get("services")
+    for name, service in services.items() if isinstance(services, Mapping) else ():
+        if isinstance(service, Mapping):
+            yield from _of_service(str(name), service)
+
+
+def _of_service(name: str, service: Mapping[str, Any]) -> Iterator[Reference]:
+    extends = service.get("extends")
+    if isinstance(extends, Mapping):
+        yield from (Reference(path, Kind.COMPOSE) for path in _texts(extends.get("file")))
+    for entry in [*_list(service.get("env_file")), *_list(service.get("label_file"))]:
+        if isinstance(entry, Mapping):
+            required = entry.get("required") is not False
+            yield from (Reference(path, Kind.READ, required, name) for path in _texts(entry.get("path")))
+        else:
+            yield from (Reference(path, Kind.READ, service=name) for path in _texts(entry))
+    for volume in _list(service.get("volumes")):
+        yield from (Reference(path, required=False) for path in _bind_source(volume))
 
 
 def _bind_source(volume: Any) -> list[str]:
@@ -103,35 +163,102 @@ def local_path(reference: str) -> PurePosixPath | None:
         return None
     parts: list[str] = []
     for part in PurePosixPath(fixed).parts:
-        if part == ".." and parts:
+        if part == ".." and parts and parts[-1] != "..":
             parts.pop()
         else:
             parts.append(part)
     return PurePosixPath(*parts)
 
 
-def collect(directory: Path) -> dict[str, Path]:
-    """The files to hand over, by their path relative to the app's directory. Raises BundleError."""
+def collect(directory: Path, privileges: Mapping[str, Sequence[str]] | None = None) -> dict[str, Path]:
+    """The files to hand over, by their path relative to the app's directory. Raises BundleError.
+
+    Compose reads files on the host as root, before anything of what it made can be judged. So what it reads is below
+    the app's directory, or is a file of the host that `privileges` (service → `path:…` among others) name.
+    """
     found: dict[str, Path] = {}
-    waiting = [COMPOSE]
+    # Compose files, each with the directory that its paths are relative to.
+    waiting, done = [(COMPOSE, ".")], set()
     while waiting:
-        name = waiting.pop()
-        text = _compose_text(directory, name)
+        name, base = waiting.pop()
+        if (name, base) in done:
+            continue
+        done.add((name, base))
         found[name] = directory / name
-        for reference, required in references(_parsed(directory, name, text)):
-            # Compose reads what an included or extended file names relative to that file.
-            path = local_path(
-                str(PurePosixPath(name).parent / reference) if not reference.startswith(("/", "~", "$")) else reference
-            )
+        for reference in references(_parsed(directory, name, _compose_text(directory, name))):
+            where = f"{directory / name}: `{reference.path}`"
+            if reference.kind is not Kind.MOUNTED and _of_host(where, name, base, reference, privileges or {}):
+                continue
+            path = local_path(_below(base, reference.path))
             if path is None:
                 continue
-            for file in _files(directory, path, name, reference, required):
+            for file in _files(directory, path, where, reference):
                 relative = file.relative_to(directory).as_posix()
-                if relative not in found and relative not in waiting and _is_compose(file):
-                    waiting.append(relative)
-                else:
-                    found.setdefault(relative, file)
+                found.setdefault(relative, file)
+                if reference.kind is Kind.COMPOSE:
+                    below = (
+                        f"{base}/{reference.directory}" if reference.directory else str(PurePosixPath(relative).parent)
+                    )
+                    waiting.append((relative, str(local_path(below))))
     return found
+
+
+def _below(base: str, text: str) -> str:
+    """A path as Compose reads it, relative to a directory."""
+    return text if text.startswith(("/", "~", "$")) else f"{base}/{text}"
+
+
+def _of_host(where: str, name: str, base: str, reference: Reference, privileges: Mapping[str, Sequence[str]]) -> bool:
+    """Whether Compose reads a file of the host that it may read. Raises BundleError where it may not, or might.
+
+    Values of variables are not known here, and in an included file they may be the app's own (`include.env_file`).
+    """
+    text, kind = reference.path, reference.kind
+    if kind is Kind.COMPOSE and (":" in text or text.startswith("github.com/")):
+        raise BundleError(f"{where}: is no file of the app's directory. Next: put a copy of it there")
+    candidates = _candidates(text) if name == COMPOSE and kind is Kind.READ else {text: "$" in text}
+    for candidate, uncertain in candidates.items():
+        if uncertain:
+            what = "means what a variable says, and Compose reads it as root on the host"
+            raise BundleError(
+                f"{where}: {what}. Next: write the path out, a variable only for the end of a file's name"
+            )
+        if not candidate.startswith(("/", "~")):
+            if (local_path(f"{base}/{candidate}") or PurePosixPath("..")).parts[:1] == ("..",):
+                raise BundleError(f"{where}: is outside the app's directory. Next: move it below the app's directory")
+            continue
+        path = plain(f"/root{candidate[1:]}" if candidate.startswith("~") else candidate)
+        if kind is Kind.READ and reference.service:
+            if granted(privileges.get(reference.service, ()), f"path:{path}:ro"):
+                continue
+            entry = f"privileges: {{{reference.service}: [path:{path}:ro]}}"
+            raise BundleError(
+                f"{where}: is a file of the host, which Compose reads as root. Next: move it to the app's directory, "
+                f"or, where the app may have it, write `{entry}` into its entry of apps"
+            )
+        raise BundleError(f"{where}: is outside the app's directory. Next: move it there")
+    return all(candidate.startswith(("/", "~")) for candidate in candidates)
+
+
+_VARIABLE = re.compile(r"\$(?:(?P<named>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?::?-(?P<default>[^${}]*))?\})")
+
+
+def _candidates(text: str) -> dict[str, bool]:
+    """What a path with variables may be, each with whether that may be anything.
+
+    A variable is taken as its default, as a name, and as a path from the root on. So it may stand within a path
+    (`env/${STAGE}.env`), or be the whole of it where it has a default: another value is the inventory's own.
+    """
+    if "$" not in text:
+        return {text: False}
+    found = dict.fromkeys((_VARIABLE.sub(lambda match: match["default"] or "", text), _VARIABLE.sub("x", text)), False)
+    whole = _VARIABLE.fullmatch(text)
+    if not (whole and whole["default"]):
+        rooted = _VARIABLE.sub("/x", text)
+        found[rooted] = (
+            rooted.startswith("/") or ".." in str(local_path(rooted)).split("/") or ".." in text[text.index("$") :]
+        )
+    return {candidate: uncertain or "$" in candidate for candidate, uncertain in found.items()}
 
 
 def _compose_text(directory: Path, name: str) -> str:
@@ -168,13 +295,12 @@ def _compose_files(files: Mapping[str, Path]) -> list[str]:
     return [name for name, file in files.items() if name == COMPOSE or _is_compose(file)]
 
 
-def _files(directory: Path, path: PurePosixPath, name: str, reference: str, required: bool) -> list[Path]:
-    where = f"{directory / name}: `{reference}`"
+def _files(directory: Path, path: PurePosixPath, where: str, reference: Reference) -> list[Path]:
     if path.parts[:1] == ("..",):
         raise BundleError(f"{where}: is outside the app's directory. Next: move it below {directory}")
     target = directory / path
     if not target.exists():
-        if required and "$" not in reference:
+        if reference.required and "$" not in reference.path:
             raise BundleError(f"{where}: there is no such file. Next: create {target}, or remove the line")
         return []
     files = [target] if target.is_file() else [file for file in sorted(target.rglob("*")) if file.is_file()]

@@ -1,8 +1,8 @@
 """The Docker Engine's HTTP API over its Unix socket, as far as a release needs it.
 
 The Python SDK costs about 0.3 s of imports in every call; a deploy makes several calls a host, so
-this speaks the protocol directly. Source: Docker Engine API v1.41,
-https://docs.docker.com/reference/api/engine/version/v1.41/
+this speaks the protocol directly. Source: Docker Engine API v1.41 (Engine 20.10) to v1.44 (Engine 25, and the oldest
+that Engine 29 takes), https://docs.docker.com/reference/api/engine/version/v1.44/. Nothing here differs between them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tarfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -23,7 +24,8 @@ from urllib.parse import quote, urlencode
 from .addresses import pinned_config
 from .resolve import Network, Volume
 
-API = "/v1.41"
+# The versions of the API that this was written for. An engine that is newer than all of them gets its oldest.
+OLDEST, NEWEST = (1, 41), (1, 44)
 # How often a network is tried whose subnet somebody else was given meanwhile.
 CREATE_ATTEMPTS = 5
 DEFAULT_REGISTRY = "https://index.docker.io/v1/"
@@ -75,23 +77,13 @@ class Engine:
         timeout: float = 30,
     ) -> bytes:
         """Send one request and return the raw answer; raise `EngineError` for status 400 and above."""
-        url = API + path + ("?" + urlencode(query) if query else "")
+        version = api_version(self.socket_path)
+        url = f"/v{version}{path}" + ("?" + urlencode(query) if query else "")
         payload = None if body is None else json.dumps(body).encode()
-        sent = {"Host": "docker", **(headers or {})}
+        sent = dict(headers or {})
         if payload is not None:
             sent["Content-Type"] = "application/json"
-        connection = _UnixConnection(self.socket_path, timeout)
-        try:
-            connection.request(method, url, payload, sent)
-            response = connection.getresponse()
-            data = response.read()
-        except OSError as error:
-            raise EngineError(0, f"the Docker engine did not answer {method} {path}: {error}") from error
-        finally:
-            connection.close()
-        if response.status >= 400:
-            raise EngineError(response.status, _message(data))
-        return data
+        return _exchange(self.socket_path, method, url, payload, sent, timeout)
 
     def get(self, path: str, *, query: Mapping[str, str] | None = None, timeout: float = 30) -> Any:
         """The decoded JSON answer to a GET."""
@@ -297,6 +289,47 @@ class Engine:
         if credentials is None:
             return {}
         return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(credentials).encode()).decode()}
+
+
+def _exchange(
+    socket_path: str, method: str, url: str, payload: bytes | None, headers: Mapping[str, str], timeout: float
+) -> bytes:
+    connection = _UnixConnection(socket_path, timeout)
+    try:
+        connection.request(method, url, payload, {"Host": "docker", **headers})
+        response = connection.getresponse()
+        data = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise EngineError(0, f"the Docker engine did not answer {method} {url.partition('?')[0]}: {error}") from error
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise EngineError(response.status, _message(data))
+    return data
+
+
+@lru_cache
+def api_version(socket_path: str, timeout: float = 30) -> str:
+    """The version of the API to speak with this engine, asked for once a process."""
+    data = _exchange(socket_path, "GET", "/version", None, {}, timeout)
+    try:
+        said = json.loads(data)
+        least, most = (_version(said[name]) for name in ("MinAPIVersion", "ApiVersion"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(0, f"the Docker engine did not say which versions of its API it takes: {error!r}") from error
+    if most < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise EngineError(
+            0,
+            f"the Docker engine {said.get('Version', '')} speaks version {said['ApiVersion']} of its API at most, "
+            f"and {oldest} (Engine 20.10) is needed: upgrade docker.io or docker-ce on this host",
+        )
+    return ".".join(map(str, max(least, min(most, NEWEST))))
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """`1.44` as numbers: 1.9 is older than 1.44."""
+    return tuple(int(part) for part in text.split("."))
 
 
 def registry_of(reference: str) -> str:

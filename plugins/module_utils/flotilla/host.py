@@ -109,6 +109,15 @@ def read_memory(root: Path = Path("/")) -> Memory:
     return Memory(total, 0 if container else meminfo.get("SwapTotal", 0), container)
 
 
+def memory_left(memory: Memory, once: Mapping[str, int]) -> int:
+    """Bytes for a container without a limit of its own: all but what the stacks and the host itself are to keep.
+
+    No program that lives today dies of it: one that takes more than this takes the host. Never less than half.
+    once: stack → bytes.
+    """
+    return max(memory.total_bytes // 2, memory.total_bytes - sum(once.values()) - OS_RESERVE_BYTES)
+
+
 def memory_problem(
     memory: Memory,
     once: Mapping[str, int],

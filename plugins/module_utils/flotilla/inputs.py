@@ -15,6 +15,7 @@ from ansible.plugins.loader import filter_loader
 from . import acme, backups, exposure, pooling, struck, volumes
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_served, with_defaults
+from .bundle import BundleError, collect
 from .hooks import hook_problems
 from .inventory import Sources, group_problems, host_problems, misspelt, referenced_secrets, secret_problems
 from .pki.services import needs_authority
@@ -331,7 +332,7 @@ class Check:
             what = f"`{app['source']}` has no compose.yaml that can be read ({error.strerror})"
             fix = f"put the app's Compose file at {shown}, or correct source"
             return [*problems, Problem(self._place("source"), f"apps[{app['name']}].source", what, fix)]
-        return problems + static_problems(
+        problems += static_problems(
             text,
             file=shown,
             inventory=self._place("apps"),
@@ -348,3 +349,15 @@ class Check:
             backup_volumes=app.get("backup_volumes", []),
             allow_latest=allow_latest,
         )
+        return problems + self._bundle(app)
+
+    def _bundle(self, app: Mapping[str, Any]) -> list[Problem]:
+        """What keeps the files that an app's Compose file names from a host."""
+        try:
+            collect(self.root / app["source"], app.get("privileges", {}))
+        except BundleError as error:
+            where, _, rest = str(error).replace(f"{self.root}/", "").partition(": ")
+            what, _, fix = rest.partition(". Next: ")
+            # Text that is no YAML was told already, with its line.
+            return [] if what.startswith("is not YAML") else [Problem(where, "(files)", what, fix)]
+        return []

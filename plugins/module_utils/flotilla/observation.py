@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .colour import ColourProject
+from .contained import opened
 from .edge import Answer, probe
 from .journal import Slot, write_atomic
 from .readiness import State, judge_container, service_of
@@ -114,9 +115,9 @@ class Observation:
         The edge does not tell its clients which release answered, unless it is told to.
         """
         try:
-            with self.log.open("rb") as file:
+            with opened(self.log.parent, below=self.log.parent) as logs, logs.open(self.log.name) as file:
                 file.seek(max(0, file.seek(0, 2) - 65536))
-                lines = file.read().decode(errors="replace").splitlines()
+                lines = file.read(65536).decode(errors="replace").splitlines()
         except OSError:
             return ""
         line = next((line for line in reversed(lines) if agent in line), "{}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from . import contained
 from . import draft as drafts
 from .admission import as_data
 from .colour import ROUTER_PORT, ColourProject
@@ -24,6 +25,8 @@ from .journal import Colour, Slot, write_atomic
 from .ownership import assign_secrets, run_as_root, service_uids
 from .readiness import service_of, way_out
 from .resolve import EDGE_NETWORK, ComposeFileError, Resolved
+from .resolve.model import MEMORY
+from .resolve.privileges import harmless
 from .resolve.secret_variables import started_with
 from .retention import make_room
 from .site import PhaseError, Site, now
@@ -96,6 +99,7 @@ class Preparation:
         }
         for document in filter(None, documents.values()):
             self._hand_over_variables(document, draft.resolved, record)
+            leave_out_absent(document)
         uids = service_uids(site.engine, draft.resolved, record.images)
         written, files = assign_secrets({name: one for name, one in documents.items() if one}, uids)
         site.store.write_secrets(draft.secrets_version, settings.secrets, files)
@@ -126,6 +130,7 @@ class Preparation:
                 "addresses": dict(resolved.addresses),
                 "migration": self.site.settings.migration if resolved.migration else None,
                 "hardened": {name: list(added) for name, added in resolved.hardened.items()},
+                "memory_left": self.site.memory_left(),
                 "reserved_memory": resolved.limits.colour_memory + resolved.limits.shared_memory,
                 # What a rollback to this release goes by, whatever the inventory says then.
                 "readiness_path": self.site.settings.readiness_path,
@@ -138,13 +143,11 @@ class Preparation:
     def _copy_files(self, source: Path, resolved: Resolved) -> None:
         for copy in resolved.copies:
             target = Path(copy.path(str(self.site.settings.base), self.slot.release))
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if (source / copy.source).is_dir():
-                shutil.copytree(source / copy.source, target, dirs_exist_ok=True)
-            else:
-                shutil.copy2(source / copy.source, target)
+            contained.copy(source / copy.source, target, below=self.site.settings.base)
         for name in resolved.shared_directories:
-            Path(name).mkdir(mode=0o755, parents=True, exist_ok=True)
+            # Another shared path may be above it, and is a container's to write to.
+            with contained.opened(Path(name), below=self.site.settings.base, make=0o755):
+                pass
 
     def _hand_over_variables(self, document: dict[str, Any], resolved: Resolved, record: Release) -> None:
         for name in document["services"].keys() & resolved.secret_variables.keys():
@@ -174,7 +177,8 @@ class Preparation:
         changed = not stamp.exists() or stamp.read_text() != resolved.shared_fingerprint
         if changed or not services <= running:
             if changed:
-                write_atomic(file, wanted.read_text(), mode=0o600)
+                # Written out: a running database is not made anew when the stacks beside it have grown.
+                write_atomic(file, wanted.read_text().replace(MEMORY, str(site.memory_left())), mode=0o600)
             shared.up(sorted(services), deadline=deadline)
             write_atomic(stamp, resolved.shared_fingerprint, mode=0o600)
         shared.wait_ready(services, deadline=deadline, stable_seconds=site.settings.stable_seconds)
@@ -247,6 +251,18 @@ class Preparation:
 
     def _variables(self) -> dict[str, str]:
         return self.site.variables(self.slot)
+
+
+def leave_out_absent(document: dict[str, Any]) -> None:
+    """Without mounts of harmless files that this host does not have, as Debian 13 has no /etc/timezone."""
+    for service in document["services"].values():
+        if mounts := service.get("volumes"):
+            service["volumes"] = [one for one in mounts if not _is_absent(one)]
+
+
+def _is_absent(mount: Mapping[str, Any]) -> bool:
+    source = str(mount.get("source", ""))
+    return mount["type"] == "bind" and harmless(source) and not Path(source).exists()
 
 
 def absent(site: Site, record: Release) -> str:

@@ -165,7 +165,8 @@ def scratch_lines(
     databases = ", ".join(result.get("databases", ()))
     return [
         *told,
-        f"Look at it, on {host}: docker exec -it {result['container']} psql -U postgres <one of {databases}>",
+        f"Look at it, on {host}: docker exec -it {result['container']} sh /etc/postgresql/session.sh postgres psql "
+        f"<one of {databases}>, where tables are named with their schema",
         f"Remove it: ansible-playbook playbooks/restore.yml{inventory} -e state=absent",
     ]
 

@@ -16,6 +16,7 @@ from .colour import ColourProject
 from .compose_cli import Project
 from .edge import Edge
 from .engine import Engine
+from .host import MIB, memory_left, read_memory
 from .journal import Journal, Slot, load, save
 from .lease import LeaseFile
 from .record import entry
@@ -93,12 +94,20 @@ class Site:
 
     def variables(self, slot: Slot) -> dict[str, str]:
         """The only variables that a resolved file uses. Addresses are missing while their network is."""
+        record = self.store.read(slot.release)
+        services: Mapping[str, Any] = record.services if record else {}
         return {
             "FLOTILLA_COLOUR": str(slot.colour),
             "FLOTILLA_RELEASE": slot.release,
             "FLOTILLA_HOST": self.settings.host,
+            "FLOTILLA_MEMORY": str(services.get("memory_left") or self.memory_left()),
             **self._addresses(slot),
         }
+
+    def memory_left(self) -> int:
+        """Bytes for a service without a limit of its own. A release keeps the number that it was made with."""
+        once = {name: megabytes * MIB for name, megabytes in self.settings.memory_once_mb.items()}
+        return memory_left(read_memory(), once)
 
     def _addresses(self, slot: Slot) -> dict[str, str]:
         record = self.store.read(slot.release)

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .compose_spec import SERVICE_KEYS, TOP_LEVEL
 from .problem import Problem, did_you_mean
+from .resolve import keys, networks, privileges
 from .resolve.findings import Findings
-from .resolve.hardening import check_privileges, refuse_privileges
 from .resolve.images import parse
 from .resolve.model import Context, Route
+from .resolve.mounts import Mounts
 from .resolve.places import Place
 from .resolve.places import named as named_places
 from .resolve.secret_variables import check as check_secret_variables
@@ -27,6 +27,10 @@ _VARIABLE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<named>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?P<rest>[^\w}][^}]*)?\})"
 )
 _MALFORMED = re.compile(r"(?<!\$)(?:\$\$)*\$\{(?![A-Za-z_]\w*(?:[}]|:?[-?+]))[^}]*\}?")
+
+# In place of what only the inventory knows; and where relative paths are, which are not looked at.
+_OPEN = "\0"
+_NOWHERE = "/\0"
 
 
 def static_problems(
@@ -109,10 +113,7 @@ def service_names(text: str) -> list[str]:
 
 
 def _check(data: Mapping[str, Any], context: Context, available: frozenset[str], findings: Findings) -> None:
-    for key in data:
-        if key not in TOP_LEVEL and not key.startswith("x-"):
-            fix = "correct the key, or start it with `x-` if it is your own"
-            findings.refuse(key, f"is not a key of a Compose file{did_you_mean(key, TOP_LEVEL)}", fix)
+    keys.check({key: value for key, value in data.items() if key != "services"}, "", "", findings)
     services = data.get("services")
     whole = "include" not in data
     if not isinstance(services, dict) or not services:
@@ -121,13 +122,14 @@ def _check(data: Mapping[str, Any], context: Context, available: frozenset[str],
         return
     places = named_places(services, context, findings) if whole else {}
     if whole:
-        check_privileges(services, context, findings)
+        privileges.check(services, context, findings)
         check_secret_variables(services, context, findings)
     for name, service in services.items():
         if isinstance(service, dict):
             _check_service(name, service, places.get(name), context, available, findings)
         else:
             findings.refuse(f"services.{name}", "is not a mapping", "write the service's keys below it, indented")
+    _check_mounts_and_networks(data, places, context, available, findings)
     _check_variables(data, available, findings)
 
 
@@ -139,12 +141,9 @@ def _check_service(
     available: frozenset[str],
     findings: Findings,
 ) -> None:
-    for key in service:
-        if key not in SERVICE_KEYS and not key.startswith("x-"):
-            what = f"is not a key of a service{did_you_mean(key, SERVICE_KEYS)}"
-            findings.refuse(f"services.{name}.{key}", what, "correct the key, or start it with `x-` if it is your own")
+    keys.check(service, "services.*", f"services.{name}", findings)
     ports = {route.service: route.port for route in reversed(context.routes)}
-    if (service.get("profiles") and place is None and name not in ports) or "provider" in service:
+    if _is_left_out(name, service, place, context) or "provider" in service:
         return
     if "extends" not in service:
         image = _filled(str(service.get("image") or ""), available)
@@ -154,12 +153,103 @@ def _check_service(
         check_image(name, {**service, "image": image}, context, findings)
         if name in ports:
             check_health(name, service, ports[name], context, findings)
-    refuse_privileges(name, service, context, findings)
+    privileges.refuse(name, _known(service, available), context, findings)
     entries = service.get("ports")
     if isinstance(entries, list):
         refuse_ports(name, {"ports": [_port(entry) for entry in entries]}, place or Place.COLOUR, context, findings)
     if isinstance(service.get("links"), list):
         refuse_links(name, service, findings)
+
+
+def _is_left_out(name: str, service: Mapping[str, Any], place: Place | None, context: Context) -> bool:
+    """Whether a service is in a profile and the inventory does not name it."""
+    return bool(service.get("profiles")) and place is None and all(route.service != name for route in context.routes)
+
+
+def _check_mounts_and_networks(
+    data: Mapping[str, Any],
+    places: Mapping[str, Place],
+    context: Context,
+    available: frozenset[str],
+    findings: Findings,
+) -> None:
+    """What of the host and of other apps is mounted and joined, as far as the text says it without a host."""
+    services = {
+        name: service
+        for name, service in data["services"].items()
+        if isinstance(service, dict) and not _is_left_out(name, service, places.get(name), context)
+    }
+    sections = {key: _known(data.get(key), available) for key in ("volumes", "networks", "configs")}
+    sections["configs"] = {key: item for key, item in sections["configs"].items() if _of_host(item)}
+    long = {name: _long(_known(service, available), sections) for name, service in services.items()}
+    config = {"name": context.app, "services": long, **sections}
+    mounts = Mounts(config, replace(context, source=_NOWHERE), findings)
+    for name, service in long.items():
+        mounts.service_volumes(name, service, places.get(name, Place.COLOUR))
+    mounts.config_section(long, Place.COLOUR)
+    networks.colour_networks(config, context, findings)
+
+
+def _known(value: Any, available: frozenset[str]) -> dict[str, Any]:
+    """The entries of a mapping in which nothing is open, with their defaults filled in."""
+    filled = {key: _fill(item, available) for key, item in value.items()} if isinstance(value, dict) else {}
+    return {key: item for key, item in filled.items() if _OPEN not in str(item)}
+
+
+def _fill(value: Any, available: frozenset[str]) -> Any:
+    if isinstance(value, str):
+        filled = _filled(value, available, _OPEN)
+        return _OPEN if re.search(r"(?<!\$)(?:\$\$)*\$(?!\$)", filled) else filled
+    if isinstance(value, dict):
+        return {key: _fill(item, available) for key, item in value.items()}
+    return [_fill(item, available) for item in value] if isinstance(value, list) else value
+
+
+def _long(service: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A service with its mounts and networks in the long form; what is beside the Compose file is no matter here."""
+    attached = service.get("networks")
+    joined = attached if isinstance(attached, dict) else dict.fromkeys(_texts(attached))
+    listed = [entry if isinstance(entry, dict) else {"source": str(entry)} for entry in _list(service.get("configs"))]
+    return {
+        **service,
+        "networks": joined or {"default": None},
+        "volumes": [_mount(entry, sections["volumes"]) for entry in _list(service.get("volumes"))],
+        "configs": [entry for entry in listed if entry.get("source") in sections["configs"]],
+    }
+
+
+def _of_host(config: Any) -> bool:
+    """Whether a config is a file of the host."""
+    return isinstance(config, dict) and str(config.get("file") or "").startswith("/")
+
+
+def _mount(entry: Any, declared: Mapping[str, Any]) -> dict[str, Any]:
+    """A mount in the long form; the short one is `[source:]target[:options]`."""
+    if isinstance(entry, dict):
+        mount = dict(entry)
+    else:
+        source, _, rest = str(entry).partition(":")
+        target, _, options = rest.partition(":")
+        kind = "bind" if source.startswith(("/", ".", "~")) else "volume"
+        mount = {"type": kind, "source": source, "target": target, "read_only": "ro" in options.split(",")}
+        if not rest:
+            return {"type": "volume", "target": source}
+    source = str(mount.get("source") or "")
+    if mount.get("type") == "bind" and source.startswith("~"):
+        mount["source"] = f"/root{source[1:]}" if source.startswith("~/") else f"/{source}"
+    elif mount.get("type") == "bind" and not source.startswith("/"):
+        return {"type": "tmpfs", "target": str(mount.get("target", ""))}
+    elif mount.get("type") == "volume" and source not in declared:
+        return {"type": "volume", "target": str(mount.get("target", ""))}
+    return mount
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in _list(value) if isinstance(item, str)]
 
 
 def _check_backup_volumes(data: Mapping[str, Any], wanted: Iterable[str], findings: Findings) -> None:
@@ -218,14 +308,14 @@ def _missing(value: str, available: frozenset[str]) -> Iterator[str]:
             yield name
 
 
-def _filled(value: str, available: frozenset[str]) -> str:
-    """An interpolated value where defaults are known, with `x` for what only the inventory knows."""
+def _filled(value: str, available: frozenset[str], unknown: str = "x") -> str:
+    """An interpolated value where defaults are known, with `unknown` for what only the inventory knows."""
 
     def fill(match: re.Match[str]) -> str:
         if match["escaped"]:
             return "$$"
         default = re.match(r":?-(.*)", match["rest"] or "")
-        return default[1] if default and match["braced"] not in available else "x"
+        return default[1] if default and match["braced"] not in available else unknown
 
     return _VARIABLE.sub(fill, value)
 

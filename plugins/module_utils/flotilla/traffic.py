@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .contained import opened
+
 # So many requests make a sample; when there is less traffic, probes make up the difference.
 SAMPLE = 20
 # Before the window is over, a release is only given up for more than a stray failure.
 EARLY_FAILURES = 3
 SWITCHING_PROTOCOLS = 101
+# What is read of the log at once; the rest comes with the next call.
+READ_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ def _bad(status: int) -> bool:
 class AccessLog:
     """The edge's log, read on from a place, over rotations: logrotate renames it to `<name>.1`, Nginx makes a new one.
 
-    inode, offset: the place.
+    inode, offset: the place. The directory is the edge's container's: what is no log of its own is not read.
     """
 
     path: Path
@@ -141,11 +146,8 @@ class AccessLog:
     @classmethod
     def at_end(cls, path: Path) -> AccessLog:
         """The log from now on."""
-        try:
-            stat = path.stat()
-        except OSError:
-            return cls(path)
-        return cls(path, stat.st_ino, stat.st_size)
+        there = cls(path)._entry(path.name)
+        return cls(path, there.st_ino, there.st_size) if there else cls(path)
 
     @classmethod
     def at(cls, path: Path, place: Mapping[str, Any]) -> AccessLog:
@@ -159,34 +161,38 @@ class AccessLog:
     def lines(self) -> list[str]:
         """The lines that were added since the last call."""
         found: list[bytes] = []
-        if self._inode_of(self.path) != self.inode:
-            rotated = self.path.with_name(self.path.name + ".1")
-            if self.inode and self._inode_of(rotated) == self.inode:
-                found += self._read(rotated)
+        name = self.path.name
+        if self._inode_of(name) != self.inode:
+            if self.inode and self._inode_of(f"{name}.1") == self.inode:
+                found += self._read(f"{name}.1")
             # A log that is not there yet, after its rename, is asked for again: Nginx makes it in a moment.
-            inode = self._inode_of(self.path)
+            inode = self._inode_of(name)
             if inode:
                 self.inode, self.offset, self._rest = inode, 0, b""
-        if self._inode_of(self.path) == self.inode:
-            found += self._read(self.path)
+        if self._inode_of(name) == self.inode:
+            found += self._read(name)
         return [line.decode(errors="replace") for line in found]
 
-    def _read(self, path: Path) -> list[bytes]:
+    def _read(self, name: str) -> list[bytes]:
         try:
-            with path.open("rb") as file:
+            with opened(self.path.parent, below=self.path.parent) as logs, logs.open(name) as file:
                 if file.seek(0, 2) < self.offset:  # cut off in place
                     self.offset, self._rest = 0, b""
                 file.seek(self.offset)
-                data = file.read()
+                data = file.read(READ_BYTES)
         except OSError:
             return []
         self.offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         return lines
 
-    @staticmethod
-    def _inode_of(path: Path) -> int:
+    def _inode_of(self, name: str) -> int:
+        there = self._entry(name)
+        return there.st_ino if there else 0
+
+    def _entry(self, name: str) -> os.stat_result | None:
         try:
-            return path.stat().st_ino
+            with opened(self.path.parent, below=self.path.parent) as logs:
+                return logs.entry(name)
         except OSError:
-            return 0
+            return None

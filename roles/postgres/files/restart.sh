@@ -40,7 +40,7 @@ if [ "$what" = address ]; then
 fi
 networks=$(docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' postgres)
 docker compose --project-name postgres pull --quiet --policy missing postgres >&2
-docker exec postgres psql -XqU postgres -c CHECKPOINT >&2 || :
+docker exec postgres sh /etc/postgresql/session.sh postgres psql -Xq -c CHECKPOINT >&2 || :
 if [ "$(docker inspect --format '{{.State.Running}}' pgbouncer 2> /dev/null)" = true ]; then
     # Should this end without a word, as with the host's memory full, the pooler goes on all the same.
     systemd-run --collect --quiet --unit=flotilla-pooler-resume --on-active="$((ready + stop + pause + 10))" \
@@ -50,7 +50,7 @@ if [ "$(docker inspect --format '{{.State.Running}}' pgbouncer 2> /dev/null)" = 
     if ! console PAUSE > /dev/null 2>&1; then
         console RESUME > /dev/null 2>&1 || :
         echo "transactions did not end within $pause s:" >&2
-        docker exec postgres psql -XAtqU postgres -F ' ' -c "
+        docker exec postgres sh /etc/postgresql/session.sh postgres psql -XAtq -F ' ' -c "
             SELECT usename, datname, state, 'for', extract(epoch FROM now() - xact_start)::int, 's' FROM pg_stat_activity
             WHERE backend_type = 'client backend' AND xact_start IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 5" >&2
         exit 75

@@ -25,6 +25,7 @@ class Style(StrEnum):
     FAINT = "faint"
     ADDED = "added"
     REMOVED = "removed"
+    HUNK = "hunk"
 
 
 class State(StrEnum):
@@ -135,9 +136,9 @@ def message(text: Sequence[str], who: str = "") -> list[Line]:
 
 
 def diff_lines(text: str) -> list[Line]:
-    """A unified diff, indented, with its own styles. Text that is coloured already stays so."""
-    styles = {"+": Style.ADDED, "-": Style.REMOVED}
-    return [line(f"{INDENT * 2}{row}", styles.get(row[:1], Style.PLAIN)) for row in text.rstrip("\n").splitlines()]
+    """A unified diff, indented, with its own styles."""
+    styles = {"+": Style.ADDED, "-": Style.REMOVED, "@": Style.HUNK}
+    return [line(f"{INDENT * 2}{row}", styles.get(row[:1], Style.PLAIN)) for row in text.rstrip("\n").split("\n")]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..terminal import visible
+
 TICK_SECONDS = 1.0
 CLEAR_BELOW = "\x1b[J"
 UP = "\x1b[1A\r"
@@ -28,7 +30,7 @@ class StatusLine:
     def draw(self, text: str) -> None:
         """Show `text`, cut to the terminal's width, in place of what was shown."""
         if self.enabled:
-            cut = "".join(letter if letter.isprintable() else " " for letter in text)[: max(1, self.columns() - 1)]
+            cut = visible(text.expandtabs(1).replace("\n", " "))[: max(1, self.columns() - 1)]
             self._write(f"\r{CLEAR_BELOW}\n{cut}{UP}")
             self._drawn = True
 

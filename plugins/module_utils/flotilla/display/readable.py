@@ -42,10 +42,15 @@ SHORT = 160
 def text_lines(value: Any) -> list[str]:
     """A text, or a list of texts, as lines; anything else as its dump."""
     if isinstance(value, str):
-        return value.expandtabs(4).rstrip().splitlines()
+        return rows_of(value.expandtabs(4)) if value.strip() else []
     if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
-        return [row for part in value for row in (part.rstrip().splitlines() or [""])]
+        return [row for part in value for row in rows_of(part)]
     return dump(value)
+
+
+def rows_of(text: str) -> list[str]:
+    """The lines of a text. A newline alone ends one: what else moves the cursor (`\\r`) is shown, not obeyed."""
+    return text.rstrip().replace("\r\n", "\n").split("\n")
 
 
 def dump(value: Any, indent: int = 0) -> list[str]:
@@ -55,7 +60,7 @@ def dump(value: Any, indent: int = 0) -> list[str]:
         return [row for key, inner in value.items() for row in _named(f"{pad}{key}:", inner, indent)]
     if isinstance(value, (list, tuple)) and value:
         return [row for inner in value for row in _listed(inner, indent)]
-    return [pad + scalar(value)]
+    return [pad + row for row in rows_of(scalar(value))]
 
 
 def scalar(value: Any) -> str:
@@ -71,7 +76,7 @@ def _named(label: str, value: Any, indent: int) -> list[str]:
     if isinstance(value, (Mapping, list, tuple)) and value:
         return [label, *dump(value, indent + 1)]
     if isinstance(value, str) and "\n" in value.strip():
-        return [label, *("  " * (indent + 1) + row for row in value.rstrip().splitlines())]
+        return [label, *("  " * (indent + 1) + row for row in rows_of(value))]
     return [f"{label} {scalar(value).strip()}"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .findings import Findings
-from .model import Context, Limits, UpdateConfig
+from .model import MEMORY, Context, Limits, UpdateConfig
 from .places import Place
 from .values import seconds, size
 
@@ -35,7 +35,11 @@ def deploy_section(
             findings.note(f"services.{name}.deploy.{key}", "left out: only Swarm obeys it")
     resources = deploy.get("resources") or {}
     limits = {key: value for key, value in (resources.get("limits") or {}).items() if value is not None}
-    reservations = {key: value for key, value in (resources.get("reservations") or {}).items() if value is not None}
+    reservations = {
+        key: value
+        for key, value in (resources.get("reservations") or {}).items()
+        if value is not None and key != "generic_resources"
+    }
     for key, into, old in (
         ("memory", limits, "mem_limit"),
         ("cpus", limits, "cpus"),
@@ -45,6 +49,11 @@ def deploy_section(
         if service.get(old) and not into.get(key):
             into[key] = service[old]
     limits.setdefault("pids", context.pids)
+    if not size(limits.get("memory") or 0):
+        limits["memory"] = MEMORY
+        findings.note(
+            f"services.{name}.deploy.resources.limits.memory", "is not stated: what the host has left is the limit"
+        )
     for part in (limits, reservations):
         if "cpus" in part:
             part["cpus"] = str(part["cpus"])
@@ -74,8 +83,9 @@ def limits(services: Mapping[str, Mapping[str, Any]], places: Mapping[str, Place
     for name, service in services.items():
         stated = service["deploy"]["resources"]["limits"]
         count = int(service["deploy"].get("replicas", 1))
-        if not (bytes_ := size(stated.get("memory", 0))):
+        if stated["memory"] == MEMORY:
             unlimited.append(name)
+        bytes_ = 0 if stated["memory"] == MEMORY else size(stated["memory"])
         memory[places[name]] += bytes_ * count
         cpus[places[name]] += float(stated.get("cpus", 0)) * count
     return Limits(

@@ -13,6 +13,7 @@ EDGE_NETWORK = "flotilla-edge"
 COLOUR = "${FLOTILLA_COLOUR}"
 RELEASE = "${FLOTILLA_RELEASE}"
 HOST = "${FLOTILLA_HOST}"
+MEMORY = "${FLOTILLA_MEMORY}"
 ROUTER_ADDRESS = "${FLOTILLA_ROUTER_ADDRESS}"
 SERVICE_ADDRESS = "${{FLOTILLA_ADDRESS_{}}}"
 
@@ -143,7 +144,7 @@ class UpdateConfig:
 
 @dataclass(frozen=True)
 class Limits:
-    """Memory in bytes and CPUs, replicas counted. `unlimited` names the services with no memory limit."""
+    """Memory in bytes and CPUs, replicas counted. `unlimited`: services whose limit is what their host has left."""
 
     colour_memory: int = 0
     colour_cpus: float = 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +11,10 @@ from ..problem import did_you_mean
 from .findings import Findings
 from .model import RELEASE, Context, Copy, Volume
 from .places import Place
+from .privileges import below, bound_directory, harmless, is_tmpfs, plain, refuse_path, refuse_unless
 from .values import escape, unescape
 
-# A container that can talk to the engine owns the host. A mount of a parent directory holds the socket too.
-_SOCKETS = frozenset({"docker.sock", "containerd.sock", "podman.sock", "crio.sock", "buildkitd.sock"})
-_SOCKET_PARENTS = frozenset({"/", "/run", "/var", "/var/lib"})
-_ENGINES = ("/run/docker", "/run/containerd", "/var/lib/docker", "/var/lib/containerd")
+_TYPES = frozenset({"bind", "volume", "tmpfs", "image"})
 
 
 @dataclass
@@ -31,18 +28,24 @@ class Mounts:
     directories: set[str] = field(default_factory=set)
     volumes: dict[str, Volume] = field(default_factory=dict)
     secrets: dict[str, set[str]] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
 
     def service_volumes(self, name: str, service: Mapping[str, Any], place: Place) -> list[dict[str, Any]]:
         """`volumes` of a service with its binds moved to where they outlive the upload."""
         kept = []
         for index, entry in enumerate(service.get("volumes") or ()):
             path = f"services.{name}.volumes[{index}]"
-            if entry.get("type") == "bind":
-                kept.append(self._bind(path, entry, place))
+            kind = entry.get("type")
+            if kind not in _TYPES:
+                self.findings.refuse(
+                    path, f"`{kind}` is no mount that a host has", f"write one of {', '.join(sorted(_TYPES))}"
+                )
+            elif kind == "bind":
+                kept.append(self._bind(name, path, entry, place))
             else:
-                if entry.get("type") == "volume" and entry.get("source"):
+                if kind == "volume" and entry.get("source"):
                     self._use_volume(path, entry, place)
-                kept.append(dict(entry))
+                kept.append(_without_labels(entry))
         return kept
 
     def service_secrets(self, name: str, service: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -102,10 +105,7 @@ class Mounts:
                     f"write `content: ${{{variable}}}` instead",
                 )
             elif "file" in definition:
-                source = self._relative(definition["file"])
-                if source is None and self._holds_the_engine(unescape(str(definition["file"]))):
-                    self._refuse_engine(f"{path}.file", str(definition["file"]))
-                section[name] = {"file": definition["file"] if source is None else self._copy(source, place)}
+                section[name] = {"file": self._config_file(name, str(definition["file"]), services, place)}
             else:
                 section[name] = {"content": definition.get("content", "")}
         return section
@@ -125,8 +125,21 @@ class Mounts:
 
     # -- binds --------------------------------------------------------------------------------
 
-    def _bind(self, path: str, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        source = posixpath.normpath(unescape(str(entry.get("source", ""))))
+    def _config_file(self, config: str, file: str, services: Mapping[str, Mapping[str, Any]], place: Place) -> str:
+        """Where a config is mounted from: its copy, or a file of the host that may be read."""
+        relative = self._relative(file)
+        if relative is not None:
+            return self._copy(relative, place)
+        source = plain(unescape(file))
+        if not harmless(source):
+            fix = f"move the file beside {self.context.file}"
+            for name in sorted(services):
+                if any(entry["source"] == config for entry in services[name].get("configs", ())):
+                    refuse_path(name, f"configs.{config}.file", source, True, self.context, self.findings, fix)
+        return str(escape(source))
+
+    def _bind(self, name: str, path: str, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        source = plain(unescape(str(entry.get("source", ""))))
         read_only = bool(entry.get("read_only"))
         relative = self._relative(str(entry.get("source", "")))
         bind = dict(entry)
@@ -138,37 +151,22 @@ class Mounts:
             else:
                 self._refuse_writable(path, relative, str(entry.get("target", "")))
             bind["bind"] = {**(entry.get("bind") or {}), "create_host_path": False}
-        elif self._holds_the_engine(source):
-            self._refuse_engine(path, source)
-        elif self._below(source, self.context.base) and not self._below(source, f"{self.context.base}/shared"):
-            self.findings.refuse(
-                path,
-                "leads out of the Compose file's directory, into Flotilla's own on the host",
-                f"move the file beside {self.findings.file}, or keep the data in {self.context.base}/shared/",
-            )
-        elif self._below(source, "/opt/flotilla"):
-            self.findings.refuse(path, f"{source} is Flotilla's own", "remove the line")
-        elif not read_only:
+            return bind
+        bind["source"] = escape(source)
+        if harmless(source):
+            if not read_only:
+                self.findings.note(path, f"{source} of the host is mounted read-only")
+            return {**bind, "read_only": True, "bind": {"create_host_path": False}}
+        if below(source, f"{self.context.base}/shared"):
+            return bind
+        if below(source, self.context.base):
+            fix = f"move the file beside {self.findings.file}, or keep the data in {self.context.base}/shared/"
+            refuse_path(name, path, source, read_only, self.context, self.findings, fix)
+        else:
+            refuse_path(name, path, source, read_only, self.context, self.findings)
+        if not read_only:
             self.findings.note(path, f"{source} of the host is mounted writable, by both colours while a deploy runs")
         return bind
-
-    def _refuse_engine(self, path: str, source: str) -> None:
-        self.findings.refuse(
-            path,
-            f"{source} gives the container the engine's socket or its data, and with it the host",
-            "remove the line; what needs the engine runs outside the app",
-        )
-
-    def _holds_the_engine(self, source: str) -> bool:
-        """Whether a path of the host, however it is spelt, is the engine's or has the engine's below it."""
-        path = re.sub(r"^/+", "/", posixpath.normpath(source))
-        path = re.sub(r"^/proc/[^/]+/root(?=/|$)", "", path) or "/"
-        path = re.sub(r"^/var/run(?=/|$)", "/run", path)
-        return (
-            posixpath.basename(path) in _SOCKETS
-            or path in _SOCKET_PARENTS
-            or any(self._below(path, directory) for directory in _ENGINES)
-        )
 
     def _refuse_writable(self, path: str, relative: str, target: str) -> None:
         shown = "." if relative == "." else f"./{relative}"
@@ -187,7 +185,7 @@ class Mounts:
     def _relative(self, source: str) -> str | None:
         """A path below the project directory, relative to it; None for any other path."""
         path = posixpath.normpath(unescape(source))
-        if not self._below(path, self.context.source):
+        if not below(path, self.context.source):
             return None
         return posixpath.relpath(path, self.context.source)
 
@@ -207,11 +205,7 @@ class Mounts:
         return path
 
     def _is_shared(self, relative: str) -> bool:
-        return any(self._below(relative, posixpath.normpath(listed)) for listed in self.context.shared_paths)
-
-    @staticmethod
-    def _below(path: str, directory: str) -> bool:
-        return path == directory or path.startswith(f"{directory.rstrip('/')}/")
+        return any(below(relative, posixpath.normpath(listed)) for listed in self.context.shared_paths)
 
     # -- volumes ------------------------------------------------------------------------------
 
@@ -228,33 +222,70 @@ class Mounts:
                 f"both colours write to the volume `{key}` while a deploy runs; if only one may, "
                 f"name the service in apps[{self.context.app}].shared",
             )
+        self.check_volume(key, definition)
         if definition.get("external"):
             return
-        self._check_device(key, definition)
         options = {name: unescape(str(value)) for name, value in (definition.get("driver_opts") or {}).items()}
-        device = options.get("device", "")
-        if "bind" in options.get("o", "").split(",") and self._relative(device) is not None:
-            relative = self._relative(device)
-            self.findings.refuse(
-                f"volumes.{key}.driver_opts.device",
-                f"./{relative} lies in the upload, which each release replaces",
-                "remove driver_opts: a plain named volume keeps the data",
-            )
+        if bound := bound_directory(options):
+            options["device"] = bound[0]
         name = unescape(self._volume_name(key))
         self.volumes[key] = Volume(name, definition.get("driver") or "local", options)
 
-    def _check_device(self, key: str, definition: Mapping[str, Any]) -> None:
-        """A named volume may be a bind by another name."""
-        device = unescape(str((definition.get("driver_opts") or {}).get("device", "")))
-        if device.startswith("/") and self._holds_the_engine(device):
-            self._refuse_engine(f"volumes.{key}.driver_opts.device", device)
+    def check_volume(self, key: str, definition: Mapping[str, Any]) -> None:
+        """Whether those who mount a volume may: it may be another app's, or a bind by another name."""
+        if key in self._checked:
+            return
+        self._checked.add(key)
+        users = sorted(
+            name for name, service in (self.config.get("services") or {}).items() if key in _volumes_of(service)
+        )
+        name = unescape(self._volume_name(key))
+        own = f"{self.context.app}_"
+        if not name.startswith(own):
+            path = f"volumes.{key}" + (".name" if definition.get("name") else "")
+            what = f"`{name}` is not the app's own volume, whose name begins with `{own}`"
+            fix = f"name it `{own}{name}`" if definition.get("external") else "remove `name`"
+            refuse_unless(users, path, f"volume:{name}", what, self.context, self.findings, fix)
+        if definition.get("external"):
+            return
+        path, options = f"volumes.{key}.driver_opts", definition.get("driver_opts") or {}
+        if (driver := definition.get("driver") or "local") != "local":
+            what = f"`{driver}` is a program of the host, and what it mounts is not known"
+            refuse_unless(users, f"volumes.{key}.driver", "driver_opts", what, self.context, self.findings)
+        elif bound := bound_directory(options):
+            directory, read_only = bound
+            relative = self._relative(directory)
+            if relative is not None:
+                what = f"./{relative} lies in the upload, which each release replaces"
+                fix = "remove driver_opts: a plain named volume keeps the data"
+                self.findings.refuse(f"{path}.device", what, fix)
+            elif not below(directory, f"{self.context.base}/shared"):
+                for user in users:
+                    fix = "remove driver_opts: a plain named volume keeps the data"
+                    refuse_path(user, f"{path}.device", directory, read_only, self.context, self.findings, fix)
+        elif options and not is_tmpfs(options):
+            what = "mounts something of the host or of its network"
+            refuse_unless(users, path, "driver_opts", what, self.context, self.findings)
 
     def _volume_name(self, key: str) -> str:
         """One name for both colours. A name of the user's own is kept."""
         definition = (self.config.get("volumes") or {}).get(key) or {}
-        stated = definition.get("name")
-        if definition.get("external"):
-            return str(stated or key)
+        stated, external = definition.get("name"), definition.get("external")
+        if external:
+            return str(stated or (external.get("name") if isinstance(external, Mapping) else None) or key)
         if stated and stated != f"{self.config.get('name')}_{key}":
             return str(stated)
         return f"{self.context.app}_{key}"
+
+
+def _without_labels(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A mount without labels for its volume: they are how Flotilla knows its own."""
+    kept = dict(entry)
+    if isinstance(options := kept.get("volume"), Mapping) and "labels" in options:
+        kept["volume"] = {key: value for key, value in options.items() if key != "labels"}
+    return kept
+
+
+def _volumes_of(service: Mapping[str, Any]) -> set[str]:
+    """The keys of the volumes that a service mounts."""
+    return {str(entry.get("source")) for entry in service.get("volumes") or () if entry.get("type") == "volume"}

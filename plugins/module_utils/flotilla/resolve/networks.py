@@ -6,13 +6,14 @@ the migration are on them too, at times when a colour's project is not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..problem import did_you_mean
 from .findings import Findings
 from .model import COLOUR, EDGE_NETWORK, ROUTER, ROUTER_ADDRESS, SERVICE_ADDRESS, Context, Network
 from .places import Place
+from .privileges import harmless_network_options, refuse_unless
 
 COLOURS = ("blue", "green")
 
@@ -28,9 +29,9 @@ def colour_networks(config: Mapping[str, Any], context: Context, findings: Findi
                 path, "is the network between the edge and the routers", "remove it; routes reach a service"
             )
         elif definition.get("external"):
-            _check_external(key, definition, context, findings)
+            check_external(key, definition, _users(config, "networks", key), context, findings)
         else:
-            _check_own(path, definition, findings)
+            check_own(key, definition, _users(config, "networks", key), context, findings)
             suffix = "" if key == "default" else f"-{key}"
             found[key] = Network(
                 name=f"{context.app}-{COLOUR}{suffix}",
@@ -40,6 +41,14 @@ def colour_networks(config: Mapping[str, Any], context: Context, findings: Findi
                 options={name: str(value) for name, value in (definition.get("driver_opts") or {}).items()},
             )
     return found
+
+
+def off_bridge(name: str, service: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
+    """The service without `network_mode: bridge`: there it would meet other apps. It is on `default` then."""
+    if service.get("network_mode") != "bridge":
+        return dict(service)
+    findings.note(f"services.{name}.network_mode", "left out: on `bridge` it would meet other apps; it is on `default`")
+    return {key: value for key, value in service.items() if key != "network_mode"}
 
 
 def service_networks(
@@ -156,21 +165,32 @@ def _external(config: Mapping[str, Any], key: str) -> bool:
 
 
 def _check_mode(name: str, mode: str, findings: Findings) -> None:
-    if mode == "host":
-        findings.refuse(
-            f"services.{name}.network_mode",
-            "the host's network cannot be shared by two colours: both would open the same ports",
-            "remove network_mode and name the service in a route",
-        )
-    elif mode not in ("none", "bridge") and not mode.startswith(("service:", "container:")):
+    if mode not in ("none", "host") and not mode.startswith(("service:", "container:")):
         findings.refuse(
             f"services.{name}.network_mode", f"`{mode}` names a network of the host", "use `networks:` instead"
         )
 
 
-def _check_external(key: str, definition: Mapping[str, Any], context: Context, findings: Findings) -> None:
-    name = str(definition.get("name") or key)
-    if key == "default":
+def _users(config: Mapping[str, Any], section: str, key: str) -> list[str]:
+    """The services that are on a network; `default` where a service names none."""
+    services = config.get("services") or {}
+    return [name for name, service in services.items() if key in (service.get(section) or {"default": None})]
+
+
+def check_external(
+    key: str, definition: Mapping[str, Any], users: Sequence[str], context: Context, findings: Findings
+) -> None:
+    """A network that is there already belongs to somebody else. users: the services that are on it."""
+    external = definition["external"]
+    stated = external.get("name") if isinstance(external, Mapping) else None
+    name = str(definition.get("name") or stated or key)
+    if name == EDGE_NETWORK:
+        findings.refuse(
+            f"networks.{key}",
+            "is the network between the edge and the routers",
+            "remove it; routes reach a service",
+        )
+    elif key == "default":
         findings.refuse(
             "networks.default",
             "each colour has its own default network",
@@ -180,9 +200,16 @@ def _check_external(key: str, definition: Mapping[str, Any], context: Context, f
         findings.refuse(
             f"networks.{key}", f"`{name}` is a colour's own network", "remove it: services are on it already"
         )
+    elif users:
+        what = f"`{name}` is not the app's own network: whoever is on it can be reached, and reaches the app"
+        refuse_unless(users, f"networks.{key}", f"network:{name}", what, context, findings)
 
 
-def _check_own(path: str, definition: Mapping[str, Any], findings: Findings) -> None:
+def check_own(
+    key: str, definition: Mapping[str, Any], users: Sequence[str], context: Context, findings: Findings
+) -> None:
+    """What a network of the app cannot be, and what its services may not have it do."""
+    path = f"networks.{key}"
     if (definition.get("ipam") or {}).get("config"):
         findings.refuse(
             f"{path}.ipam",
@@ -196,3 +223,7 @@ def _check_own(path: str, definition: Mapping[str, Any], findings: Findings) -> 
             f"a `{driver}` network cannot be made for each colour",
             "remove driver, or make the network yourself and declare it `external: true`",
         )
+    options = definition.get("driver_opts") or {}
+    if users and not harmless_network_options(options):
+        what = f"{', '.join(sorted(options))}: may name interfaces and addresses of the host"
+        refuse_unless(users, f"{path}.driver_opts", "driver_opts", what, context, findings)

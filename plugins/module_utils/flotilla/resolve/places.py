@@ -119,8 +119,9 @@ def check_references(name: str, service: Mapping[str, Any], places: Mapping[str,
                 f"remove `{key}`, or keep both services in one place",
             )
     for index, entry in enumerate(service.get("volumes_from") or ()):
-        target = str(entry).split(":")[0]
-        if not _same_project(places[name], places.get(target)):
+        target, colon, _ = str(entry).partition(":")
+        # `container:<name>` is any container of the host, though a service may be called `container`.
+        if (colon and target == "container") or not _same_project(places[name], places.get(target)):
             findings.refuse(
                 f"services.{name}.volumes_from[{index}]",
                 f"`{target}` is not a service of the same project",

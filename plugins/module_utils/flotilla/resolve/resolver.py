@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from . import secret_variables
+from . import keys, privileges, secret_variables
 from .budget import limits, replicas, update_config
 from .findings import Findings
-from .hardening import check_privileges, scratch, shown
+from .hardening import scratch, shown
 from .model import COLOUR, RELEASE, ROUTER, ComposeFileError, Context, Network, Resolved
 from .mounts import Mounts
 from .networks import (
@@ -20,6 +20,7 @@ from .networks import (
     fix_addresses,
     network_section,
     note_off_default,
+    off_bridge,
     router_networks,
     service_networks,
 )
@@ -38,10 +39,14 @@ def resolve(config: Mapping[str, Any], context: Context) -> Resolved:
     """
     config = {key: escape(value) for key, value in config.items() if not key.startswith("x-")}
     findings = Findings(context.file, context.inventory, context.app)
-    declared: dict[str, dict[str, Any]] = dict(sorted((config.get("services") or {}).items()))
+    keys.check({key: value for key, value in config.items() if key != "services"}, "", "", findings)
+    declared = {
+        name: off_bridge(name, _as_specified(service), findings)
+        for name, service in sorted((config.get("services") or {}).items())
+    }
     places = assign(declared, context, findings)
     secret_variables.check(declared, context, findings)
-    check_privileges(declared, context, findings)
+    privileges.check(declared, context, findings)
     if config.get("models"):
         findings.refuse("models", "Flotilla runs services only", "remove `models`")
 
@@ -118,6 +123,19 @@ def fingerprint(resolved: Resolved, router_config: str, secrets_version: str, fi
     """A sha256 that is equal for two deploys that would run the same thing. Release, colour and host are not in it."""
     content = {**asdict(resolved), "notes": [], "update": None, "rollback": None}
     return _digest([content, router_config, secrets_version, files_digest])
+
+
+def _as_specified(service: Mapping[str, Any]) -> dict[str, Any]:
+    """The service with the keys of `blkio_config` as the specification has them: Compose prints `Path` and `Rate`."""
+    if not isinstance(stated := service.get("blkio_config"), Mapping):
+        return dict(service)
+    devices = {
+        key: [{name.lower(): value for name, value in entry.items()} for entry in item]
+        if isinstance(item, list)
+        else item
+        for key, item in stated.items()
+    }
+    return {**service, "blkio_config": devices}
 
 
 def _service(

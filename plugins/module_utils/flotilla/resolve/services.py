@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from . import keys, privileges
 from .budget import deploy_section
 from .findings import Findings
-from .hardening import refuse_privileges, strict
+from .hardening import strict
 from .images import parse, suggest
 from .model import COLOUR, HOST, RELEASE, Context
 from .places import Place
@@ -15,39 +16,6 @@ from .values import seconds, unescape
 
 DEFAULT_GRACE = "10s"  # the specification's own
 
-# Keys that are written anew, or that mean nothing on a host that only runs what others built.
-_REPLACED = frozenset(
-    {
-        "attach",
-        "build",
-        "configs",
-        "container_name",
-        "cpus",
-        "depends_on",
-        "deploy",
-        "develop",
-        "env_file",
-        "environment",
-        "extends",
-        "external_links",
-        "image",
-        "labels",
-        "links",
-        "logging",
-        "mem_limit",
-        "mem_reservation",
-        "networks",
-        "pids_limit",
-        "ports",
-        "profiles",
-        "pull_policy",
-        "restart",
-        "scale",
-        "secrets",
-        "stop_grace_period",
-        "volumes",
-    }
-)
 _CAPPED_DRIVERS = {"json-file": {"max-size": "10m", "max-file": "3"}, "local": {"max-size": "10m", "max-file": "3"}}
 _VARIABLES = {"FLOTILLA_RELEASE": RELEASE, "FLOTILLA_COLOUR": COLOUR, "FLOTILLA_HOST": HOST}
 
@@ -56,19 +24,16 @@ def translate(
     name: str, service: Mapping[str, Any], place: Place, one_shot: bool, context: Context, findings: Findings
 ) -> dict[str, Any]:
     """Everything of a service but its networks, mounts and dependencies."""
-    kept = {
-        key: value
-        for key, value in service.items()
-        if key not in _REPLACED and value is not None and not key.startswith("x-")
-    }
+    kept = {key: value for key, value in service.items() if key in keys.KEPT and value is not None}
     kept |= strict(service)
     kept["image"] = check_image(name, service, context, findings)
-    refuse_privileges(name, service, context, findings)
+    keys.check(service, "services.*", f"services.{name}", findings)
+    privileges.refuse(name, service, context, findings)
     if "container_name" in service:
         findings.note(f"services.{name}.container_name", "left out: both colours exist at once during a deploy")
-    if "provider" in service or "use_api_socket" in service:
-        key = "provider" if "provider" in service else "use_api_socket"
-        findings.refuse(f"services.{name}.{key}", "needs the engine from inside the app", "remove it")
+    for key in ("credential_spec", "isolation"):
+        if service.get(key):
+            findings.note(f"services.{name}.{key}", f"left out: {keys.KEYS[f'services.*.{key}'].remark}")
     if place is Place.MIGRATION:
         kept["restart"] = "no"
         kept.pop("healthcheck", None)

@@ -56,6 +56,12 @@ def test_only_the_live_colour_exists(host: Host) -> None:
     assert sorted(names) == [ROUTER, TELLER, WEB]
 
 
+def test_all_of_it_was_done_on_an_engine_as_strict_as_engine_29(host: Host) -> None:
+    refused = host.run("DOCKER_API_VERSION=1.43 docker ps")
+    assert refused.rc
+    assert "client version 1.43 is too old. Minimum supported API version is 1.44" in refused.stderr
+
+
 @pytest.mark.parametrize("container", [WEB, ROUTER])
 def test_its_containers_are_healthy_and_labelled(host: Host, journal: dict[str, Any], container: str) -> None:
     found = inspect(host, container)
@@ -83,6 +89,21 @@ def test_a_container_has_a_place_of_its_own_on_the_disk_for_what_passes(host: Ho
     (mount,) = [one for one in inspect(host, container)["Mounts"] if one["Destination"] == "/tmp"]
     assert mount["Type"] == "volume"
     assert host.file(f"{mount['Source']}/passing").content_string == "passes\n"
+
+
+def test_a_service_without_a_memory_limit_leaves_the_stacks_theirs(host: Host) -> None:
+    """The edge's 128 MB (converge.yml) and the system's 128 MB; or half, on a small host."""
+    limit = inspect(host, TELLER)["HostConfig"]["Memory"]
+    kilobytes = int(host.check_output("awk '/^MemTotal/ {print $2}' /proc/meminfo"))
+    assert 128 * 1024 * 1024 < limit <= kilobytes * 1024 - 256 * 1024 * 1024
+    assert inspect(host, WEB)["HostConfig"]["Memory"] == 64 * 1024 * 1024
+
+
+def test_the_hosts_time_is_mounted_to_be_read(host: Host) -> None:
+    """Where the host has it: Debian 13 has no /etc/timezone, and gets no directory in its place."""
+    assert host.file("/etc/timezone").is_directory is False
+    (mount,) = [one for one in inspect(host, TELLER)["Mounts"] if one["Destination"] == "/etc/localtime"]
+    assert (mount["Source"], mount["RW"]) == ("/etc/localtime", False)
 
 
 def test_the_router_alone_is_on_the_edges_network(host: Host) -> None:

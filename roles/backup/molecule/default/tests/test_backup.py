@@ -186,3 +186,26 @@ def test_who_sends_backups_has_no_shell_there(host: Host) -> None:
 @pytest.mark.parametrize(("kind", "wanted"), [("full", True), ("diff", True), ("incr", True)])
 def test_timers_are_set(host: Host, kind: str, wanted: bool) -> None:
     assert host.service(f"flotilla-backup-{kind}.timer").is_running is wanted
+
+
+@pytest.mark.parametrize("plant", ["ln -sf /etc/shadow", "rm -f {0}; mkfifo", "rm -f {0}; mkdir"])
+def test_what_the_database_puts_into_the_spool_leads_root_nowhere(host: Host, plant: str) -> None:
+    place, name = "/var/spool/pgbackrest/dropped", f"{HOME}/spool/dropped"
+    before = host.check_output("sha256sum /etc/shadow; stat -c '%U %a' /etc/shadow")
+    try:
+        host.check_output(f"docker exec postgres sh -c '{plant.format(place)} {place}'")
+        found = status(host)
+        assert found["dropped"] == []
+        assert any(name in error for error in found["errors"])
+        backed_up(host, "incr")
+    finally:
+        host.check_output(f"rm -rf {name}")
+    assert host.check_output("sha256sum /etc/shadow; stat -c '%U %a' /etc/shadow") == before
+
+
+def test_who_starts_a_backup_by_hand_has_the_sandbox_of_the_timer(host: Host) -> None:
+    launcher = host.file("/usr/local/sbin/flotilla-backup").content_string
+    unit = host.file("/etc/systemd/system/flotilla-backup@.service").content_string
+    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", f"ReadWritePaths={HOME}"):
+        assert f"'--property={line}'" in launcher
+        assert f"\n{line}\n" in f"{unit}\n"

@@ -106,6 +106,11 @@ def test_a_wrong_secret_is_told(host: Host) -> None:
         host.check_output(f"cat /root/keys > {file}; rm /root/keys")
 
 
+def test_the_authorities_of_the_web_are_there_for_a_storage_without_one_of_its_own(host: Host) -> None:
+    count = "docker exec postgres grep -c 'BEGIN CERTIFICATE' /etc/ssl/certs/ca-certificates.crt"
+    assert int(host.check_output(count)) > 50
+
+
 def test_a_storage_that_nobody_vouches_for_is_refused(host: Host) -> None:
     said = pgbackrest(host, "--repo=2 --repo2-storage-ca-file=/etc/ssl/certs/ca-certificates.crt info").stdout
     assert "unable to verify certificate" in said

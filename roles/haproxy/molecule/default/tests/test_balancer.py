@@ -98,6 +98,14 @@ def test_a_wildcard_covers_one_label(edge: Edge) -> None:
     assert edge.ask("/", headers={"Host": "two.any.wild.example.com"}).status == 421
 
 
+def test_a_request_that_names_two_hosts_is_refused_and_a_host_is_told_one(edge: Edge) -> None:
+    wild = "any.wild.example.com"
+    for scheme in ("http", "https"):
+        assert edge.ask(f"{scheme}://{edge.name}/", headers={"Host": wild}).status == 400
+    answer = edge.ask(f"https://user@{edge.name}/who?x=1", headers={"Host": edge.name})
+    assert (answer.json["uri"], answer.json["headers"]["host"]) == ("/who?x=1", edge.name)
+
+
 def test_an_unknown_name_is_refused(edge: Edge) -> None:
     nobody = edge.ask("/", headers={"Host": "unknown.example.com"})
     assert nobody.status == 421

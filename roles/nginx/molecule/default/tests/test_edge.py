@@ -110,6 +110,17 @@ def test_an_unknown_name_is_refused(edge: Edge) -> None:
         connection.getresponse()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [("notes.example.com", "tight.example.com"), ("tight.example.com", "notes.example.com")],
+)
+def test_a_request_that_names_two_hosts_is_refused(edge: Edge, scheme: str, asked: str, named: str) -> None:
+    refused = edge.ask(f"{scheme}://{asked}/api/x", headers={"Host": named})
+    assert refused.status == 400
+    assert_secure(refused)
+
+
 def test_the_certificate_holds_for_an_address_without_a_server_name(host: Host) -> None:
     command = f"curl -s -o /dev/null -w '%{{http_code}}' --cacert {DIRECTORY}/ca.crt https://127.0.0.1/"
     assert (
@@ -153,7 +164,9 @@ def test_the_authority_key_is_not_in_the_container(host: Host) -> None:
 def test_the_access_log_is_rotated_and_goes_on(host: Host, edge: Edge) -> None:
     assert host.service("flotilla-nginx-logs.timer").is_running
     edge.ask("/before-the-rotation")
-    host.run_expect([0], f"logrotate --force --state /tmp/logrotate.try {DIRECTORY}/logrotate.conf")
+    as_the_timer = "setpriv --reuid 101 --regid 101 --clear-groups logrotate --force --state /tmp/logrotate.try"
+    host.run_expect([0], f"{as_the_timer} {DIRECTORY}/logrotate.conf")
+    host.run_expect([0], "systemctl start flotilla-nginx-logs.service")
 
     def goes_on() -> bool:
         edge.ask("/after-the-rotation")

@@ -219,3 +219,19 @@ def test_switching_under_load_loses_nothing(edge: Edge, app: App) -> None:
     assert sum(served.values()) == sum(count for _, count in plan)
     assert switches >= 6
     assert {key for key in served if key[0] != "slow"} == set(product(("kept", "post", "new"), ("blue", "green")))
+
+
+@pytest.mark.parametrize(
+    ("target", "named", "told"),
+    [
+        ("/api/x", "notes.example.com", "notes.example.com"),
+        ("/api/x", "NOTES.example.com.", "notes.example.com"),
+        ("/api/x", "notes.example.com:443", "notes.example.com:443"),
+        ("https://notes.example.com/api/x", "notes.example.com", "notes.example.com"),
+        ("https://notes.example.com:443/api/x", "notes.example.com:443", "notes.example.com:443"),
+    ],
+)
+def test_the_name_that_was_decided_is_handed_on(edge: Edge, target: str, named: str, told: str) -> None:
+    answer = edge.ask(target, headers={"Host": named})
+    assert answer.status == 200, answer
+    assert answer.json["host"] == told

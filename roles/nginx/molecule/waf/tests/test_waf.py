@@ -83,6 +83,20 @@ def test_an_injection_is_refused_for_an_app_with_all_rules(host: Host, edge: Edg
         host.run_expect([0], f"rm -r {DIRECTORY}/live/other")
 
 
+@pytest.mark.parametrize("asked", ["notes.example.com", "other.example.com"])
+def test_no_app_is_reached_past_its_own_rules(edge: Edge, asked: str) -> None:
+    """The rules are those of the name in the request line; behind them, `Host` once chose the app."""
+    (host,) = {"notes.example.com", "other.example.com"} - {asked}
+    assert edge.ask(f"https://{asked}/api/x?q={quote(INJECTION)}", headers={"Host": host}).status == 400
+
+
+@pytest.mark.parametrize(("name", "status"), [("notes", "200"), ("other", "421"), ("unknown", "421")])
+def test_behind_the_rules_an_app_answers_to_its_own_names(host: Host, name: str, status: str) -> None:
+    asked = f"--unix-socket /tmp/edge-notes.sock -H 'Host: {name}.example.com' http://edge/api/x"
+    command = f"docker exec nginx-nginx-1 curl -s -o /dev/null -w '%{{http_code}}' {asked}"
+    assert host.check_output(command) == status
+
+
 def test_a_path_may_be_left_out(edge: Edge) -> None:
     assert edge.ask(f"/small/x?q={quote(SCRIPT)}").status == 200
 

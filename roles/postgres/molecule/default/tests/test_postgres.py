@@ -246,6 +246,41 @@ def test_a_renewed_certificate_is_served_without_a_restart(host: Host, query: Qu
     assert (inspect(host, "{{.State.StartedAt}}"), administer(host, connected)) == (started, since)
 
 
+# A name of PostgreSQL's, which whoever believes the database's search_path calls in the owner's schema.
+PLANTED = """
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.json_build_object(text, text, text, boolean) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE 'ALTER ROLE notes SUPERUSER';
+  RETURN '{"schema": "notes", "public": false}';
+END $$;
+ALTER DATABASE notes SET search_path = evil, pg_catalog, public;
+ALTER DATABASE notes SET default_transaction_read_only = on;
+ALTER DATABASE notes SET statement_timeout = '1ms';
+"""
+
+
+def test_provisioning_calls_nothing_that_an_owner_has_planted(host: Host, query: Query) -> None:
+    is_super = "SELECT rolsuper FROM pg_roles WHERE rolname = 'notes'"
+    assert query(PLANTED).rc == 0
+    look = "SELECT json_build_object('schema', 'notes', 'public', true)"
+    try:
+        # So it is in a plain session.
+        plain = "docker exec --env PGOPTIONS=%s postgres psql --no-psqlrc -At -U postgres -d notes -c %s"
+        host.run(plain, "-c default_transaction_read_only=off -c statement_timeout=0", look)
+        assert administer(host, is_super) == "t"
+        administer(host, "ALTER ROLE notes NOSUPERUSER")
+        administer(host, "ALTER DATABASE notes OWNER TO postgres")
+        assert "give the database notes to notes" in converge(SCENARIO)
+        assert administer(host, is_super) == "f"
+    finally:
+        administer(host, "ALTER DATABASE notes RESET ALL")
+        administer(host, "ALTER ROLE notes NOSUPERUSER")
+        host.check_output(
+            "docker exec postgres psql --no-psqlrc -U postgres -d notes -c %s", "DROP SCHEMA evil CASCADE"
+        )
+
+
 def test_data_survive_a_new_container(host: Host, query: Query) -> None:
     query("CREATE TABLE IF NOT EXISTS kept (v text); TRUNCATE kept; INSERT INTO kept VALUES ('still here')")
     before = inspect(host, "{{.Id}}")
