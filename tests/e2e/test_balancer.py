@@ -325,6 +325,8 @@ def reload_firewall(host: Environment) -> None:
 
 
 def reboot(host: Environment) -> None:
+    """After the edge, where there is one, was told to open its log anew."""
+    host.ssh("systemctl start flotilla-nginx-logs", check=False)
     host.reboot()
     awake(host)
 

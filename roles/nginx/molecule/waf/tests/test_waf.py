@@ -174,7 +174,7 @@ def only_detecting(host: Host) -> Iterator[None]:
         host.run_expect([0], f"sed -i 's/^SecRuleEngine {before}$/SecRuleEngine {after}/' {DIRECTORY}/conf/waf.conf")
         host.run_expect([0], f"grep -qx 'SecRuleEngine {after}' {DIRECTORY}/conf/waf.conf")
         old = workers(host)
-        host.run_expect([0], "docker kill --signal HUP nginx-nginx-1")
+        host.run_expect([0], "docker exec nginx-nginx-1 sh -c 'kill -HUP 1'")
         eventually(lambda: workers(host) and not workers(host) & old, why="other workers have taken over")
 
     mode("On", "DetectionOnly")
