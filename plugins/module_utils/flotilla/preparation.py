@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -145,8 +146,8 @@ class Preparation:
             target = Path(copy.path(str(self.site.settings.base), self.slot.release))
             contained.copy(source / copy.source, target, below=self.site.settings.base)
         for name in resolved.shared_directories:
-            # Another shared path may be above it, and is a container's to write to.
-            with contained.opened(Path(name), below=self.site.settings.base, make=0o755):
+            # A container may have had a shared path above it to write to. What is bound may be a file that is there.
+            with suppress(NotADirectoryError), contained.opened(Path(name), below=self.site.settings.base, make=0o755):
                 pass
 
     def _hand_over_variables(self, document: dict[str, Any], resolved: Resolved, record: Release) -> None:
