@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flotilla.bundle import BundleError, collect
 from flotilla.resolve import ComposeFileError, Context, Resolved, resolve
+from flotilla.resolve.privileges import kept_otherwise
 from flotilla.static import static_problems
 
 Where = dict[str, Any]
@@ -174,6 +175,30 @@ def test_a_path_of_the_host_below_one_that_is_written_is_refused_though_both_are
 def test_what_is_bound_in_the_shared_directory_is_looked_at_before_the_engine_does() -> None:
     for service, top in ((bind(f"{SHARED}/data/sub"), None), device(f"{SHARED}/data/sub")):
         assert resolved(service, top).shared_directories == (f"{SHARED}/data/sub",)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "expected"),
+    [
+        ({}, {}, ""),
+        ({}, {"type": "nfs", "device": ":/media"}, ""),
+        ({"type": "none", "o": "bind", "device": "/etc"}, {}, "none /etc"),
+        ({"type": "none", "o": "bind", "device": "/etc/"}, {"type": "none", "o": "bind", "device": "/etc"}, ""),
+        (
+            {"type": "none", "o": "bind", "device": "/etc"},
+            {"type": "none", "o": "bind,ro", "device": "/etc"},
+            "none /etc",
+        ),
+        ({"type": "none", "o": "bind", "device": f"{SHARED}/data"}, {}, ""),
+        ({"type": "none", "o": "bind", "device": f"{SHARED}/../secrets"}, {}, f"none {SHARED}/../secrets"),
+        ({"type": "cifs", "o": "password=hidden", "device": "//nas/media"}, {}, "cifs //nas/media"),
+        ({"type": "tmpfs", "o": "size=1m", "device": "tmpfs"}, {}, ""),
+        ({"size": "1T"}, {}, "options of its driver"),
+    ],
+)
+def test_a_volume_of_before_that_leads_elsewhere_is_told(found: Where, wanted: Where, expected: str) -> None:
+    """The engine returns it for whatever options it is asked."""
+    assert kept_otherwise(found, wanted, "/opt/notes") == expected
 
 
 SOCKETS = ["/var/run/docker.sock", "/run/docker.sock", "//var/run/../run/docker.sock", "/run/./docker.sock"]

@@ -276,7 +276,7 @@ class Mounts:
             return
         self._checked.add(key)
         users = sorted(
-            name for name, service in (self.config.get("services") or {}).items() if key in _volumes_of(service)
+            name for name, service in (self.config.get("services") or {}).items() if key in volumes_of(service)
         )
         name = unescape(self._volume_name(key))
         own = f"{self.context.app}_"
@@ -328,6 +328,6 @@ def _without_labels(entry: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _volumes_of(service: Mapping[str, Any]) -> set[str]:
+def volumes_of(service: Mapping[str, Any]) -> set[str]:
     """The keys of the volumes that a service mounts."""
     return {str(entry.get("source")) for entry in service.get("volumes") or () if entry.get("type") == "volume"}
