@@ -193,6 +193,23 @@ def test_a_bad_release_is_refused_and_explained(served: Environment, tmp_path: P
         says(environment.deploy(bad.version), *bad.says, NEXT)
 
 
+def test_a_volume_that_an_earlier_file_has_bound_is_refused(served: Environment, tmp_path: Path) -> None:
+    """The privilege is gone, and the engine would go on with the volume that was made by it."""
+    served.ssh("docker volume create --opt type=none --opt o=bind --opt device=/root notes_kept")
+    file = Path(with_compose(tmp_path / "app", {"ui": {"volumes": ["kept:/kept"]}})) / FILE
+    try:
+        for declared in (None, {"external": True, "name": "notes_kept"}):
+            document = yaml.safe_load(file.read_text())
+            document["volumes"] = {**(document.get("volumes") or {}), "kept": declared}
+            file.write_text(yaml.safe_dump(document))
+            environment = served.over(tmp_path / f"{declared}", {"apps": [app_entry(source=str(file.parent))]})
+            with refusal(served):
+                run = environment.deploy("1.1.0")
+            says(run, "volumes.kept", "`notes_kept` is there already and mounts `none /root`", "docker volume rm", NEXT)
+    finally:
+        served.ssh("docker volume rm notes_kept")
+
+
 @pytest.mark.parametrize("login", ["missing", "wrong"])
 def test_a_refused_login_is_told_from_a_missing_image(served: Environment, login: str) -> None:
     auths = {"missing": "{}", "wrong": '{"auths": {"registry.example.com": {"auth": "ZmxvdGlsbGE6d3Jvbmc="}}}'}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flotilla.bundle import BundleError, collect
 from flotilla.resolve import ComposeFileError, Context, Resolved, resolve
+from flotilla.resolve.privileges import kept_otherwise
 from flotilla.static import static_problems
 
 Where = dict[str, Any]
@@ -115,6 +116,89 @@ def test_a_path_that_is_named_to_be_read_is_not_written(path: str) -> None:
     assert resolved(bind(path, read_only=False), privileges={"web": (f"path:{path}",)})
     assert f"path:{path}]" in refusal(*device(path), privileges=named)
     assert resolved(*device(path, options="bind,ro"), privileges=named)
+
+
+SHARED = "/opt/notes/shared"
+UPLOAD = "/run/flotilla-1/source"
+
+
+def nested(outer: Where, inner: tuple[Where, Where | None]) -> tuple[Where, Where]:
+    """What a container writes to, and what another mount finds below it."""
+    given, top = inner
+    volumes = [*outer["volumes"], *given.get("volumes", [])]
+    return {**given, "volumes": [{**one, "target": f"/x{i}"} for i, one in enumerate(volumes)]}, top or {}
+
+
+@pytest.mark.parametrize(
+    "outer", [bind(f"{SHARED}/data", read_only=False), bind(f"{UPLOAD}/data", read_only=False)], ids=["whole", "beside"]
+)
+@pytest.mark.parametrize(
+    "inner",
+    [
+        (bind(f"{SHARED}/data/sub", read_only=False), None),
+        (bind(f"{SHARED}/data/sub"), None),
+        (bind(f"{UPLOAD}/data/sub"), None),
+        (bind(f"{UPLOAD}/data/../data/a/b", read_only=False), None),
+        device(f"{SHARED}/data/sub"),
+        device(f"{SHARED}/data/sub", options="bind,ro"),
+    ],
+    ids=["writable", "read", "beside", "deeper", "volume", "volume read"],
+)
+def test_nothing_is_mounted_from_below_what_a_container_writes_to(outer: Where, inner: tuple[Where, Where]) -> None:
+    """It would put a link to /etc there."""
+    said = refusal(*nested(outer, inner), shared_paths=("data",))
+    assert f"lies in {SHARED}/data, which services.web.volumes[0] mounts writable" in said
+    # Both to be read, the same twice, or one beside the other: nobody plants anything.
+    to_read = {"volumes": [{**one, "read_only": True} for one in outer["volumes"]]}
+    if "writable" not in str(inner):
+        assert resolved(*nested(to_read, (bind(f"{SHARED}/data/sub"), None)), shared_paths=("data",))
+    assert resolved(*nested(outer, (outer, None)), shared_paths=("data",))
+    assert resolved(*nested(outer, (bind(f"{SHARED}/data2", read_only=False), None)), shared_paths=("data",))
+
+
+def test_files_of_shared_services_lie_below_nothing_that_a_container_writes_to() -> None:
+    database = {"image": "postgres:17", "networks": {"default": None}, **bind(f"{UPLOAD}/conf")}
+    top = {"services": {"web": {"image": "t/a:1", "networks": {"default": None}, **bind(SHARED, read_only=False)}}}
+    with pytest.raises(ComposeFileError, match=r"services\.db\.volumes\[0\]: /opt/notes/shared/\.files/conf lies in"):
+        resolved({}, {"services": {**top["services"], "db": database}}, shared=("db",))
+
+
+def test_a_path_of_the_host_below_one_that_is_written_is_refused_though_both_are_named() -> None:
+    both = nested(bind("/srv/media", read_only=False), (bind("/srv/media/in"), None))
+    named = {"web": ("path:/srv/media", "path:/srv/media/in")}
+    assert "/srv/media/in lies in /srv/media" in refusal(*both, privileges=named)
+    # Who has all of the host loses nothing by a socket of it.
+    agent = nested(bind("/", read_only=False), (bind("/var/run/docker.sock"), None))
+    assert resolved(*agent, privileges={"web": ("path:/", "docker_socket")})
+
+
+def test_what_is_bound_in_the_shared_directory_is_looked_at_before_the_engine_does() -> None:
+    for service, top in ((bind(f"{SHARED}/data/sub"), None), device(f"{SHARED}/data/sub")):
+        assert resolved(service, top).shared_directories == (f"{SHARED}/data/sub",)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "expected"),
+    [
+        ({}, {}, ""),
+        ({}, {"type": "nfs", "device": ":/media"}, ""),
+        ({"type": "none", "o": "bind", "device": "/etc"}, {}, "none /etc"),
+        ({"type": "none", "o": "bind", "device": "/etc/"}, {"type": "none", "o": "bind", "device": "/etc"}, ""),
+        (
+            {"type": "none", "o": "bind", "device": "/etc"},
+            {"type": "none", "o": "bind,ro", "device": "/etc"},
+            "none /etc",
+        ),
+        ({"type": "none", "o": "bind", "device": f"{SHARED}/data"}, {}, ""),
+        ({"type": "none", "o": "bind", "device": f"{SHARED}/../secrets"}, {}, f"none {SHARED}/../secrets"),
+        ({"type": "cifs", "o": "password=hidden", "device": "//nas/media"}, {}, "cifs //nas/media"),
+        ({"type": "tmpfs", "o": "size=1m", "device": "tmpfs"}, {}, ""),
+        ({"size": "1T"}, {}, "options of its driver"),
+    ],
+)
+def test_a_volume_of_before_that_leads_elsewhere_is_told(found: Where, wanted: Where, expected: str) -> None:
+    """The engine returns it for whatever options it is asked."""
+    assert kept_otherwise(found, wanted, "/opt/notes") == expected
 
 
 SOCKETS = ["/var/run/docker.sock", "/run/docker.sock", "//var/run/../run/docker.sock", "/run/./docker.sock"]

@@ -521,6 +521,21 @@ def test_a_shared_path_within_another_one_is_made_nowhere_else(base: Path, tmp_p
 
 
 @pytest.mark.parametrize("owner", [0, CONTAINER])
+def test_nothing_is_bound_through_a_link_that_a_container_had_left(base: Path, tmp_path: Path, owner: int) -> None:
+    """An earlier release had the outer path mounted; this one has what is below it. A file that is there is fine."""
+    (base / "shared/data").mkdir()
+    os.chown(base / "shared/data", owner, owner)
+    (base / "shared/data/notes.sqlite").touch()
+    prepared(base, tmp_path, [], [f"{base}/shared/data/notes.sqlite"])
+    for name in ("root", "root/new"):
+        (base / "shared/data/sub").unlink(missing_ok=True)
+        (base / "shared/data/sub").symlink_to(tmp_path / name)
+        with pytest.raises(OSError, match="is a link"):
+            prepared(base, tmp_path, [], [f"{base}/shared/data/sub"])
+    assert listed(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("owner", [0, CONTAINER])
 def test_a_file_of_the_app_is_written_through_no_link(base: Path, tmp_path: Path, secret: Path, owner: int) -> None:
     """shared_paths: [.] mounts what shared services' files are in."""
     source = tmp_path / "source"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -232,6 +233,40 @@ def test_the_firewall_writes_down_no_headers_and_bodies(mode: str, engine: str) 
     assert f"SecRuleEngine {engine}" in rules
     assert "SecAuditLogParts AHZ" in rules
     assert 'SecRuleUpdateTargetByTag "OWASP_CRS" "!REQUEST_HEADERS:Authorization"' in rules
+
+
+@pytest.mark.parametrize("waf", ["off", "on"])
+def test_what_is_asked_past_the_firewall_hands_on_nothing_of_the_client(waf: str) -> None:
+    """Each place from which a request goes on: judged, left out by the app's own words, or with nothing in it."""
+    app = {**NOTES, "waf_excluded_paths": ["/api/import"], "readiness_path": "/ready"}
+    server = https(edge(nginx_apps=[app], nginx_waf=waf), "notes.example.com")
+    going_on = {block.name: block for block in server.walk() if block.values("proxy_pass")}
+    assert going_on.keys() == {"location /", "location = /.flotilla/health"} | (
+        {"location /api/import/"} if waf == "on" else set()
+    )
+    assert going_on["location /"].values("modsecurity") == (["on"] if waf == "on" else [])
+    check = going_on["location = /.flotilla/health"]
+    sent_on = {'rewrite ^ "/ready?" break', "proxy_method GET", "proxy_pass_request_headers off", 'proxy_set_body ""'}
+    assert sent_on < set(check.lines)
+    assert check.find("if ($http_upgrade)").lines == ["return 400"]
+
+
+def test_whatever_is_not_read_whole_is_refused() -> None:
+    """ModSecurity goes on in silence where a limit is reached: each limit has the rule that refuses."""
+    text = render_waf("on")
+    limits = dict(re.findall(r"^(Sec\w*Limit(?:Recursion|Action)?) (\S+)$", text, re.MULTILINE))
+    refusing = {
+        "SecRequestBodyLimit": "SecRequestBodyLimitAction Reject",
+        "SecRequestBodyNoFilesLimit": "SecRequestBodyLimitAction Reject",
+        "SecRequestBodyLimitAction": "SecRequestBodyLimitAction Reject",
+        "SecRequestBodyJsonDepthLimit": 'SecRule REQBODY_ERROR "!@eq 0"',
+        "SecArgumentsLimit": f'SecRule &ARGS "@ge {limits["SecArgumentsLimit"]}"',
+        "SecPcreMatchLimit": 'SecRule TX:/^MSC_/ "!@streq 0"',
+        "SecPcreMatchLimitRecursion": 'SecRule TX:/^MSC_/ "!@streq 0"',
+    }
+    assert limits.keys() == refusing.keys()
+    for limit, rule in refusing.items():
+        assert rule in text, limit
 
 
 def test_an_edge_without_apps_still_refuses() -> None:

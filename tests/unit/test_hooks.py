@@ -120,14 +120,37 @@ def test_a_failed_hook_stops_those_after_it_at_the_same_point(earlier: dict[str,
     assert hooks.failed_before(earlier, "deploy notes", "after_deploy") is expected
 
 
-def play(directory: Path, hook: str, *entries: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+# Log lines that a release leaves so that nobody hears of its failure.
+@pytest.mark.parametrize("where", ["controller", "host"])
+@pytest.mark.parametrize(
+    "logged",
+    ["a\0b", "x" * 200_000, "\ud800", "'" * 20_000, "\x1b[2J"],
+    ids=["nul", "long", "half a pair", "quotes", "escape"],
+)
+def test_no_text_of_a_release_keeps_its_hook_from_running(tmp_path: Path, where: str, logged: str) -> None:
+    log, outcome = tmp_path / "log", {"explanation": f"app-1: {logged}", "line": f"refused {logged}"}
+    command = f'echo "$FLOTILLA_EXPLANATION" > {log}'
+    results, _ = play(tmp_path, "on_failure", {"command": command, "where": where}, outcome=outcome)
+    assert [one["ok"] for one in results] == [True]
+    assert log.read_text().startswith("app-1: ") and log.read_text() != "app-1: \n"
+    assert not {"\0", "\x1b"} & set(log.read_text())
+
+
+def test_no_command_line_of_a_host_has_what_a_hook_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = f'cat /proc/[0-9]*/cmdline > {log}; echo "$FLOTILLA_EXPLANATION" >> {log}'
+    play(tmp_path, "on_failure", {"command": command, "where": "host"}, outcome={"explanation": "a line of its log"})
+    assert log.read_bytes().count(b"a line of its log") == 1
+
+
+def play(directory: Path, hook: str, *entries: dict[str, Any], outcome: Any = None) -> tuple[list[dict[str, Any]], str]:
     """Run the hooks of a point one after the other as the role does; their results, and what Ansible printed."""
     role = ROOT / "roles/app/tasks"
     tasks = [
         {
             "name": "Run the hooks",
             "ansible.builtin.include_tasks": str(role / "hook.yml"),
-            "vars": {"app_hook": hook, "app_hook_facts": hooks.facts(CONTEXT, PLAN, RUN, "staging")},
+            "vars": {"app_hook": hook, "app_hook_facts": hooks.facts(CONTEXT, PLAN, RUN, "staging", outcome)},
         },
         {
             "name": "Write down what came of them",

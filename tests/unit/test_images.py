@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import pytest
+from flotilla.apps import NAME
+from flotilla.engine import Engine
+from flotilla.images import keep, prune_images
 from flotilla.resolve.images import Reference, keep_tag, parse
-from hypothesis import given
+from flotilla.store import Release
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -61,23 +66,60 @@ def test_a_well_known_database_is_known_by_the_last_part_of_its_name(text: str, 
 
 
 def test_the_keep_tag_names_app_service_and_release() -> None:
-    assert keep_tag("notes", "api", "20260102T030405Z-1.0.0") == "flotilla/notes-api:20260102T030405Z-1.0.0"
+    assert keep_tag("notes", "api", "20260102T030405Z-1.0.0") == "flotilla/notes/api:20260102T030405Z-1.0.0"
 
 
 @pytest.mark.parametrize("version", ["1.0+build", "1.0_build", "feature/x", "x" * 300, "y" * 128, "-", ""])
 def test_the_keep_tag_is_legal_for_any_release(version: str) -> None:
     reference = parse(keep_tag("notes", "api", f"20260102T030405Z-{version}"))
-    assert reference and reference.name == "flotilla/notes-api"
+    assert reference and reference.name == "flotilla/notes/api"
 
 
 _services = st.from_regex(re.compile(r"[A-Za-z0-9._-]{1,40}"), fullmatch=True)
 
 
-@given(st.lists(st.tuples(_services, st.text(max_size=60)), min_size=2, max_size=2, unique=True))
-def test_two_keep_tags_never_meet(pairs: list[tuple[str, str]]) -> None:
-    first, second = (keep_tag("notes", service, release) for service, release in pairs)
+_kept = st.tuples(st.from_regex(NAME, fullmatch=True), _services, st.text(max_size=60))
+
+
+@given(st.lists(_kept, min_size=2, max_size=2, unique=True))
+@example([("a-b", "c", "1"), ("a", "b-c", "1")])
+@example([("a-", "c", "1"), ("a", "-c", "1")])
+def test_two_keep_tags_never_meet(kept: list[tuple[str, str, str]]) -> None:
+    first, second = (keep_tag(*one) for one in kept)
     assert first != second
     assert parse(first) and parse(second)
+
+
+class Tags:
+    """An engine that knows names of images alone."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = set(names)
+
+    def tag(self, reference: str, repository: str, tag: str) -> None:
+        self.names.add(f"{repository}:{tag}")
+
+    def untag(self, reference: str) -> None:
+        self.names.discard(reference)
+
+    def image(self, _reference: str) -> None:
+        return None
+
+
+def test_a_release_of_one_app_is_not_kept_and_pruned_as_that_of_another() -> None:
+    """Both of one run, with one version: they have one id."""
+    engine, identity = cast("Engine", tags := Tags()), "20260102T030405Z-1.0.0"
+    keep(engine, "a-b", identity, {"c": "x@sha256:1"})
+    keep(engine, "a", identity, {"b-c": "y@sha256:2"})
+    assert len(tags.names) == 2
+    prune_images(engine, "a", Release(identity, "1.0.0", "", "", {"b-c": "y@sha256:2"}))
+    assert tags.names == {keep_tag("a-b", "c", identity)}
+
+
+def test_a_tag_of_before_is_pruned_with_its_release() -> None:
+    engine = cast("Engine", tags := Tags("flotilla/notes-api:1", "flotilla/notes-api:2"))
+    prune_images(engine, "notes", Release("1", "1.0.0", "", "", {"api": "x@sha256:1"}))
+    assert tags.names == {"flotilla/notes-api:2"}
 
 
 @given(st.text(alphabet="ab_-./:@", max_size=80))

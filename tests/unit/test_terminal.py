@@ -68,7 +68,7 @@ def test_any_text_can_be_shown(text: str) -> None:
     shown.encode()
 
 
-def ansible(directory: Path, *arguments: str) -> list[str]:
+def ansible(directory: Path, *arguments: str, **settings: str) -> list[str]:
     """The lines that a playbook of hostile texts leaves at a terminal, colours and status line taken away."""
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     command = [program, "-i", str(DATA / "hosts.yml"), str(DATA / "strangers.yml"), "-e", f"directory={directory}"]
@@ -80,7 +80,7 @@ def ansible(directory: Path, *arguments: str) -> list[str]:
         stdin=subprocess.DEVNULL,
         stdout=screen,
         stderr=screen,
-        env={**environment, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "TERM": "xterm", "COLUMNS": "100"},
+        env={**environment, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "TERM": "xterm", "COLUMNS": "100", **settings},
         cwd=DATA,
     ):
         os.close(screen)
@@ -100,6 +100,14 @@ def test_no_playbook_s_output_commands_a_terminal(tmp_path: Path, arguments: tup
     assert sum(r"\x1b]52;c;cm0gLXJm\x07" in line for line in lines) >= 5
     assert [line for line in lines if obeyed(line)] == []
     assert [line for line in lines if line.strip().startswith("notes 1.1.0: deployed") and line[:4].strip()] == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("-vvv",), ("--check", "--diff")])
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_nor_does_ansible_s_own_output(tmp_path: Path, arguments: tuple[str, ...], form: str) -> None:
+    lines = ansible(tmp_path, *arguments, ANSIBLE_STDOUT_CALLBACK="default", ANSIBLE_CALLBACK_RESULT_FORMAT=form)
+    assert any(r"\x1b]52;c;cm0gLXJm\x07" in line for line in lines)
+    assert [line for line in lines if obeyed(line)] == []
 
 
 def test_the_status_line_has_nothing_of_a_name(tmp_path: Path) -> None:

@@ -217,6 +217,10 @@ class Engine:
         }
         self.call("POST", "/networks/create", body)
 
+    def volume(self, name: str) -> dict[str, Any] | None:
+        """`inspect` of a volume, or None where there is none."""
+        return self._found(f"/volumes/{quote(name, safe='')}")
+
     def ensure_volume(self, volume: Volume, labels: Mapping[str, str]) -> None:
         """Create a named volume; one that is there stays as it is."""
         body = {

@@ -10,12 +10,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .problem import Problem
+from .terminal import visible
 
 # What a hook's command finds in its environment as FLOTILLA_<NAME>; a task file has `hook.<name>`.
 FACTS = (
     *("hook", "app", "version", "release", "environment", "action", "actor", "approved_by", "hosts"),
     *("outcome", "migration", "line", "explanation"),
 )
+# Characters of a fact in the environment: in UTF-8 less than the 128 KiB that the kernel takes for one (execve(2)).
+MOST = 30_000
 
 
 def hook_problems(
@@ -70,13 +73,18 @@ def facts(
         "actor": run.get("actor", ""),
         "approved_by": run.get("approved_by", ""),
         "hosts": list(context["hosts"]),
-        **{name: str(came.get(name, "")) for name in ("outcome", "migration", "line", "explanation")},
+        # Log lines of a release are in it: no environment takes every character of theirs.
+        **{
+            name: visible(str(came.get(name, "")), lines=True)
+            for name in ("outcome", "migration", "line", "explanation")
+        },
     }
 
 
 def environment(facts: Mapping[str, Any]) -> dict[str, str]:
-    """The facts as environment variables."""
-    return {f"FLOTILLA_{name.upper()}": _text(facts.get(name, "")) for name in FACTS}
+    """The facts as environment variables, the first `MOST` characters of each."""
+    told = {f"FLOTILLA_{name.upper()}": _text(facts.get(name, "")) for name in FACTS}
+    return {name: text if len(text) <= MOST else f"{text[: MOST - 1]}…" for name, text in told.items()}
 
 
 def _text(value: Any) -> str:

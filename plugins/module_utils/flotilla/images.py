@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from .engine import Engine
-from .resolve import keep_tag
+from .resolve import former_keep_tag, keep_tag
 from .store import Release
 
 
@@ -33,7 +33,8 @@ def keep(engine: Engine, app: str, release: str, images: Mapping[str, str]) -> N
 def prune_images(engine: Engine, app: str, release: Release) -> None:
     """Remove a release's tags, and its images where nothing else uses them."""
     for service, reference in release.images.items():
-        engine.untag(keep_tag(app, service, release.id))
+        for tag in (keep_tag, former_keep_tag):
+            engine.untag(tag(app, service, release.id))
         image = engine.image(reference)
         if image and not any(tag.startswith("flotilla/") for tag in image.get("RepoTags") or []):
             engine.untag(reference)

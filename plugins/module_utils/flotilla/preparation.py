@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from .edge import probe
 from .images import keep, pull_missing
 from .journal import Colour, Slot, write_atomic
 from .ownership import assign_secrets, run_as_root, service_uids
+from .problem import Problem
 from .readiness import service_of, way_out
 from .resolve import EDGE_NETWORK, ComposeFileError, Resolved
 from .resolve.model import MEMORY
-from .resolve.privileges import harmless
+from .resolve.mounts import volumes_of
+from .resolve.privileges import granted, harmless, kept_otherwise
 from .resolve.secret_variables import started_with
+from .resolve.values import unescape
 from .retention import make_room
 from .site import PhaseError, Site, now
 from .store import Release, Standing, unpack
@@ -87,6 +91,7 @@ class Preparation:
         unpack(self.bundle, source)
         draft = drafts.read(settings, site.store, source, self.router_config, self.digests)
         record = self._record(draft)
+        self._check_volumes(draft.resolved)
         self._copy_files(source, draft.resolved)
         pull_missing(site.engine, record.images.values(), time.monotonic() + settings.pull_seconds)
         keep(site.engine, settings.name, record.id, record.images)
@@ -145,8 +150,8 @@ class Preparation:
             target = Path(copy.path(str(self.site.settings.base), self.slot.release))
             contained.copy(source / copy.source, target, below=self.site.settings.base)
         for name in resolved.shared_directories:
-            # Another shared path may be above it, and is a container's to write to.
-            with contained.opened(Path(name), below=self.site.settings.base, make=0o755):
+            # A container may have had a shared path above it to write to. What is bound may be a file that is there.
+            with suppress(NotADirectoryError), contained.opened(Path(name), below=self.site.settings.base, make=0o755):
                 pass
 
     def _hand_over_variables(self, document: dict[str, Any], resolved: Resolved, record: Release) -> None:
@@ -163,6 +168,29 @@ class Preparation:
                 self.site.engine.ensure_network(network.for_colour(colour), network, labels)
         for volume in resolved.volumes:
             self.site.engine.ensure_volume(volume, labels)
+
+    def _check_volumes(self, resolved: Resolved) -> None:
+        """Refuse a volume of the app's own that an earlier file, or somebody, has bound to something of the host."""
+        settings, found = self.site.settings, dict[str, Problem]()
+        options = {volume.name: volume.options for volume in resolved.volumes}
+        for document in filter(None, (resolved.compose, resolved.shared, resolved.migration)):
+            for key, entry in document.get("volumes", {}).items():
+                name = unescape(entry["name"])
+                users = [one for one, service in document["services"].items() if key in volumes_of(service)]
+                there = (self.site.engine.volume(name) or {}).get("Options") or {}
+                what, app = kept_otherwise(there, options.get(name, {}), str(settings.base)), settings.name
+                lacking = [one for one in users if not granted(settings.privileges.get(one, ()), f"volume:{name}")]
+                if what and lacking:
+                    found[key] = Problem(
+                        settings.host,
+                        f"volumes.{key}",
+                        f"`{name}` is there already and mounts `{what}`, which the file does not say: "
+                        "the engine goes on with what a volume was made with",
+                        f"docker volume rm {name} on {settings.host} (what it leads to stays there); or, where the app "
+                        f"may have it, write `privileges: {{{lacking[0]}: [volume:{name}]}}` into apps[{app}]",
+                    )
+        if found:
+            raise ComposeFileError(list(found.values()))
 
     def _start_shared(self, wanted: Path, resolved: Resolved) -> None:
         """Start the services that own data, and leave running ones alone unless the user changed them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .images import keep_tag
+from .images import former_keep_tag, keep_tag
 from .model import (
     EDGE_NETWORK,
     ROUTER,
@@ -33,6 +33,7 @@ __all__ = [
     "Volume",
     "environment_problems",
     "fingerprint",
+    "former_keep_tag",
     "keep_tag",
     "resolve",
 ]

@@ -91,19 +91,30 @@ def suggest(service: str) -> str:
 
 
 def keep_tag(app: str, service: str, release: str) -> str:
-    """The local tag that keeps an image of a release: `flotilla/<app>-<service>:<release>`.
+    """The local tag that keeps an image of a release: `flotilla/<app>/<service>:<release>`.
 
     `docker image prune` takes an image that was pulled by digest and has no tag. A name or release
-    that a reference cannot hold is changed and gets a piece of its hash, so that no two meet.
+    that a reference cannot hold is changed and gets a piece of its hash, so that no two meet; nor do
+    those of two apps, whose releases of one run may have one id.
     """
+    return f"flotilla/{_path(app)}/{_path(service)}:{_tag(release)}"
+
+
+def former_keep_tag(app: str, service: str, release: str) -> str:
+    """What `keep_tag` was once, to be removed: `a` with `b-c` and `a-b` with `c` shared one."""
+    return f"flotilla/{app}-{_path(service)}:{_tag(release)}"
+
+
+def _tag(release: str) -> str:
+    """A release's id as a tag."""
     tag = re.sub(r"[^A-Za-z0-9_.-]", "_", release)[:128]
     if tag != release or not re.fullmatch(_TAG, tag):
-        tag = f"r{tag[:110]}-{_hash(release)}"
-    return f"flotilla/{app}-{_path(service)}:{tag}"
+        return f"r{tag[:110]}-{_hash(release)}"
+    return tag
 
 
 def _path(service: str) -> str:
-    """A service's name as a part of an image name."""
+    """A service's or an app's name as a part of an image name."""
     if re.fullmatch(_PATH, service):
         return service
     cleaned = re.sub(r"[^a-z0-9]+", "-", service.lower()).strip("-")

@@ -11,7 +11,16 @@ from ..problem import did_you_mean
 from .findings import Findings
 from .model import RELEASE, Context, Copy, Volume
 from .places import Place
-from .privileges import below, bound_directory, harmless, is_tmpfs, plain, refuse_path, refuse_unless
+from .privileges import (
+    below,
+    bound_directory,
+    harmless,
+    holds_the_engine,
+    is_tmpfs,
+    plain,
+    refuse_path,
+    refuse_unless,
+)
 from .values import escape, unescape
 
 _TYPES = frozenset({"bind", "volume", "tmpfs", "image"})
@@ -29,6 +38,8 @@ class Mounts:
     volumes: dict[str, Volume] = field(default_factory=dict)
     secrets: dict[str, set[str]] = field(default_factory=dict)
     _checked: set[str] = field(default_factory=set)
+    # What is mounted from the host's own directories: where the file says so, the plain path, whether it is writable.
+    _sources: list[tuple[str, str, bool]] = field(default_factory=list)
 
     def service_volumes(self, name: str, service: Mapping[str, Any], place: Place) -> list[dict[str, Any]]:
         """`volumes` of a service with its binds moved to where they outlive the upload."""
@@ -123,14 +134,36 @@ class Mounts:
                     f'add `{name}: "{{{{ {variable} }}}}"` to apps[{app}].secrets, and {variable} to the vault',
                 )
 
+    def check_nested(self) -> None:
+        """Nothing is mounted from below what a container writes to. After all services and sections.
+
+        It could put a link there, and the engine, which looks for the source as root, would mount what it leads to.
+        """
+        # Who may write to the engine's own directories is root already.
+        writable = {
+            source: path for path, source, writes in reversed(self._sources) if writes and not holds_the_engine(source)
+        }
+        for path, source, _ in self._sources:
+            for outer, by in writable.items():
+                if source != outer and below(source, outer):
+                    self.findings.refuse(
+                        path,
+                        f"{source} lies in {outer}, which {by} mounts writable: a container could put a link to any "
+                        "directory of the host in its place",
+                        f"mount {outer} here too (read-only where it is only read), or keep the two beside each other",
+                    )
+
     # -- binds --------------------------------------------------------------------------------
 
     def _config_file(self, config: str, file: str, services: Mapping[str, Mapping[str, Any]], place: Place) -> str:
         """Where a config is mounted from: its copy, or a file of the host that may be read."""
         relative = self._relative(file)
         if relative is not None:
-            return self._copy(relative, place)
+            copied = self._copy(relative, place)
+            self._sources.append((f"configs.{config}.file", unescape(copied), False))
+            return copied
         source = plain(unescape(file))
+        self._sources.append((f"configs.{config}.file", source, False))
         if not harmless(source):
             fix = f"move the file beside {self.context.file}"
             for name in sorted(services):
@@ -139,6 +172,11 @@ class Mounts:
         return str(escape(source))
 
     def _bind(self, name: str, path: str, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        bound = self._bound(name, path, entry, place)
+        self._sources.append((path, unescape(str(bound["source"])), not bound.get("read_only")))
+        return bound
+
+    def _bound(self, name: str, path: str, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
         source = plain(unescape(str(entry.get("source", ""))))
         read_only = bool(entry.get("read_only"))
         relative = self._relative(str(entry.get("source", "")))
@@ -158,6 +196,7 @@ class Mounts:
                 self.findings.note(path, f"{source} of the host is mounted read-only")
             return {**bind, "read_only": True, "bind": {"create_host_path": False}}
         if below(source, f"{self.context.base}/shared"):
+            self.directories.add(source)
             return bind
         if below(source, self.context.base):
             fix = f"move the file beside {self.findings.file}, or keep the data in {self.context.base}/shared/"
@@ -237,7 +276,7 @@ class Mounts:
             return
         self._checked.add(key)
         users = sorted(
-            name for name, service in (self.config.get("services") or {}).items() if key in _volumes_of(service)
+            name for name, service in (self.config.get("services") or {}).items() if key in volumes_of(service)
         )
         name = unescape(self._volume_name(key))
         own = f"{self.context.app}_"
@@ -254,12 +293,15 @@ class Mounts:
             refuse_unless(users, f"volumes.{key}.driver", "driver_opts", what, self.context, self.findings)
         elif bound := bound_directory(options):
             directory, read_only = bound
+            self._sources.append((f"{path}.device", directory, not read_only))
             relative = self._relative(directory)
             if relative is not None:
                 what = f"./{relative} lies in the upload, which each release replaces"
                 fix = "remove driver_opts: a plain named volume keeps the data"
                 self.findings.refuse(f"{path}.device", what, fix)
-            elif not below(directory, f"{self.context.base}/shared"):
+            elif below(directory, f"{self.context.base}/shared"):
+                self.directories.add(directory)
+            else:
                 for user in users:
                     fix = "remove driver_opts: a plain named volume keeps the data"
                     refuse_path(user, f"{path}.device", directory, read_only, self.context, self.findings, fix)
@@ -286,6 +328,6 @@ def _without_labels(entry: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _volumes_of(service: Mapping[str, Any]) -> set[str]:
+def volumes_of(service: Mapping[str, Any]) -> set[str]:
     """The keys of the volumes that a service mounts."""
     return {str(entry.get("source")) for entry in service.get("volumes") or () if entry.get("type") == "volume"}

@@ -366,6 +366,23 @@ def bound_directory(options: Mapping[str, Any]) -> tuple[str, bool] | None:
     return plain(device), "ro" in flags
 
 
+def kept_otherwise(found: Mapping[str, Any], wanted: Mapping[str, Any], base: str) -> str:
+    """What a volume that is there mounts, by its own options, where the file does not say so; empty for nothing.
+
+    The engine keeps the options that a volume was made with. base: of the app, which may bind what is in its `shared`.
+    """
+    bound = bound_directory(found)
+    if not found or is_tmpfs(found) or (bound and below(bound[0], f"{base}/shared")):
+        return ""
+    spelt = [
+        {key: plain(str(value)) if key == "device" else str(value) for key, value in options.items()}
+        for options in (found, wanted)
+    ]
+    # The others may have a password.
+    shown = " ".join(str(found[key]) for key in ("type", "device") if found.get(key))
+    return "" if spelt[0] == spelt[1] else shown or "options of its driver"
+
+
 def _spelt(privilege: str) -> str:
     """One spelling of a privilege; what comes after a colon is kept."""
     return privilege if ":" in privilege else capability(privilege)

@@ -83,6 +83,7 @@ def resolve(config: Mapping[str, Any], context: Context) -> Resolved:
         )
         if members
     }
+    mounts.check_nested()
     colour_declared = {name: declared[name] for name in colour if name in declared}
     update = update_config(colour_declared, "update_config", findings)
     rollback = update_config(colour_declared, "rollback_config", findings)

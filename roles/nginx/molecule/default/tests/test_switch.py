@@ -143,6 +143,18 @@ def test_checks_of_a_balancer_outside_are_no_traffic(host: Host, edge: Edge) -> 
     assert "/.flotilla/health" not in host.file(f"{DIRECTORY}/logs/access.log").content_string
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
+def test_nothing_but_the_question_reaches_the_app_with_such_a_check(edge: Edge, method: str) -> None:
+    """It is in no log and not judged: what somebody sends with it goes no further."""
+    asked = edge.ask("/.flotilla/health?q=<script>", method, {"X-Forwarded-For": "192.0.2.66"}, b'{"text": "<script>"}')
+    assert (asked.status, asked.json["method"], asked.json["uri"]) == (200, "GET", "/")
+    assert asked.json["host"] == "notes.example.com"
+
+
+def test_such_a_check_becomes_no_websocket(edge: Edge) -> None:
+    assert edge.ask("/.flotilla/health", headers={"Connection": "upgrade", "Upgrade": "websocket"}).status == 400
+
+
 def test_without_its_router_a_page_says_so(host: Host, edge: Edge, app: App) -> None:
     host.run_expect([0], "docker stop notes-router-green")
     app.switch("green")

@@ -122,6 +122,43 @@ def test_an_upload_passes(edge: Edge) -> None:
     assert edge.ask("/api/x", "POST", headers, body).status == 200
 
 
+@pytest.mark.parametrize("ahead", [998, 999, 2000])
+def test_an_attack_behind_more_arguments_than_are_read_is_refused(edge: Edge, ahead: int) -> None:
+    many = "".join(f"p{number}=1&" for number in range(ahead)) + f"q={quote(SCRIPT)}"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert edge.ask("/api/x", "POST", form, many.encode()).status in (400, 403)
+    members = json.dumps({f"p{number}": 1 for number in range(ahead)} | {"q": SCRIPT})
+    assert edge.ask("/api/x", "POST", JSON, members.encode()).status in (400, 403)
+    if ahead < 2000:
+        # Longer ones are no longer a line that Nginx takes.
+        assert edge.ask(f"/api/x?{many}").status in (400, 403)
+
+
+def test_as_many_arguments_as_are_read_pass(edge: Edge) -> None:
+    members = json.dumps({f"p{number}": "milk & eggs" for number in range(990)})
+    assert edge.ask("/api/x", "POST", JSON, members.encode()).status == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": ""}, {"Transfer-Encoding": "chunked"}])
+def test_a_body_without_a_type_is_refused(edge: Edge, headers: dict[str, str]) -> None:
+    body = json.dumps({"text": SCRIPT}).encode()
+    if "Transfer-Encoding" in headers:
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    assert edge.ask("/api/x", "POST", headers, body).status == 415
+
+
+def test_without_a_body_no_type_is_wanted(edge: Edge) -> None:
+    assert edge.ask("/api/x", "POST").status == edge.ask("/api/x", "DELETE").status == 200
+
+
+def test_an_attack_in_an_attribute_of_xml_is_refused(edge: Edge) -> None:
+    headers = {"Content-Type": "application/soap+xml"}
+    envelope = '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body a="{}"/></s:Envelope>'
+    assert edge.ask("/api/x", "POST", headers, envelope.format("milk").encode()).status == 200
+    attack = envelope.format(SCRIPT.replace("<", "&lt;").replace(">", "&gt;"))
+    assert edge.ask("/api/x", "POST", headers, attack.encode()).status == 403
+
+
 def test_a_body_that_cannot_be_judged_does_not_pass(edge: Edge) -> None:
     headers = {"Content-Type": "application/octet-stream"}
     assert edge.ask("/api/x", "POST", headers, b"x" * 2_500_000).status == 200
