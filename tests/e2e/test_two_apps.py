@@ -24,7 +24,8 @@ def other_app() -> dict[str, Any]:
         domains=[OTHER_DOMAIN],
         environment={"DATABASE_NAME": OTHER, "REDIS_USER": OTHER, "REDIS_PREFIX": f"{OTHER}:"},
     )
-    entry["secrets"] |= {"database_user": LOGIN, "database_password": SECRET, "redis_password": REDIS_SECRET}
+    own = {"database_user": LOGIN, "database_password": SECRET, "redis_password": REDIS_SECRET}
+    entry["secrets"] = {**entry["secrets"], **own}
     return entry
 
 
