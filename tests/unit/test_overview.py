@@ -182,6 +182,7 @@ def test_a_disk_that_fills_is_told_of_hosts_without_apps() -> None:
         "db-1": {"stdout": f"File Avail 1B-blocks\n/ {GIB * 30} {GIB * 40}\n/var/lib/docker {GIB * 2} {GIB * 80}\n"},
         "backup-1": {"stdout": f"File Avail 1B-blocks\n/srv/x {GIB // 2} {GIB * 5}\n"},
         "redis-1": {"unreachable": True, "msg": "no route"},
+        "redis-2": {},
     }
     found = overview.rooms(said)
     assert found["lines"][0] == "  db-1      / 30.0 of 40.0 GiB free, /var/lib/docker 2.0 of 80.0 GiB free"
@@ -190,3 +191,7 @@ def test_a_disk_that_fills_is_told_of_hosts_without_apps() -> None:
         "backup-1: /srv/x has 512 MiB left: a full disk stops Postgres",
         "redis-1: cannot be reached: no route",
     ]
+
+
+def test_where_apps_are_on_every_host_nothing_is_added() -> None:
+    assert overview.rooms({}) == {"lines": [], "problems": []}

@@ -116,7 +116,8 @@ def _disk_line(disks: Mapping[str, Mapping[str, int]]) -> str:
 def rooms(seen: Seen) -> dict[str, list[str]]:
     """`lines` and `problems` of hosts without apps, from what `df --block-size=1 --output=file,avail,size` said."""
     rows, problems = [], []
-    for host, result in seen.items():
+    # Those that a run was limited to have been asked.
+    for host, result in ((host, result) for host, result in seen.items() if result):
         disks = {}
         for line in str(result.get("stdout", "")).splitlines():
             path, *numbers = line.split()
