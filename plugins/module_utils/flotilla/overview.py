@@ -116,7 +116,7 @@ def _disk_line(disks: Mapping[str, Mapping[str, int]]) -> str:
 def rooms(seen: Seen) -> dict[str, list[str]]:
     """`lines` and `problems` of hosts without apps, from what `df --block-size=1 --output=file,avail,size` said."""
     rows, problems = [], []
-    # Those that a run was limited to have been asked.
+    # A run with --limit has asked these alone.
     for host, result in ((host, result) for host, result in seen.items() if result):
         disks = {}
         for line in str(result.get("stdout", "")).splitlines():
