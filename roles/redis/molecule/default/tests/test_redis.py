@@ -96,7 +96,13 @@ POISON = [
     "EVAL redis.call=1 0",
     "EVAL string.format=1 0",
 ]
-REFUSED = ("NOPERM", "denied due to insufficient ACL permissions", "The user executing the script can't")
+REFUSED = (
+    "NOPERM",
+    "denied due to insufficient ACL permissions",
+    # In a script: before 7.2, and since.
+    "The user executing the script can't",
+    "ACL failure in script",
+)
 
 
 @pytest.fixture(scope="module")
