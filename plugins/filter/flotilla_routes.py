@@ -24,6 +24,8 @@ from flotilla.problem import did_you_mean
 DAY_SECONDS = 86_400
 # What the edge lets through unless the app says otherwise.
 UPLOAD_LIMIT_MB = 25
+# Of the disk, for the bodies that a router collects at a time.
+UPLOADS_MB, LEAST_UPLOADS = 1024, 4
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 # A DNS name, or a wildcard for one label (RFC 6125, 6.4.3).
 DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -497,6 +499,11 @@ def refuse(problems: Iterable[str]) -> None:
         raise AnsibleFilterError("\n".join(lines))
 
 
+def flotilla_uploads_at_once(app: Mapping[str, Any]) -> int:
+    """How many large bodies a router collects at a time: as many as fit into a gigabyte of disk, and 4 at least."""
+    return max(UPLOADS_MB // int(app.get("upload_limit_mb", UPLOAD_LIMIT_MB)), LEAST_UPLOADS)
+
+
 class FilterModule:
     """The filters of this file."""
 
@@ -511,5 +518,6 @@ class FilterModule:
             "flotilla_routes": flotilla_routes,
             "flotilla_server_name": flotilla_server_name,
             "flotilla_tls_names": flotilla_tls_names,
+            "flotilla_uploads_at_once": flotilla_uploads_at_once,
             "flotilla_upstreams": flotilla_upstreams,
         }

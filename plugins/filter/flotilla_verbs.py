@@ -37,6 +37,11 @@ def status(
     return {key: [*told[key], *seen[key], *lasting.get(key, [])] for key in ("lines", "problems")}
 
 
+def rooms(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str) -> dict[str, Any]:
+    """`lines` and `problems` of the disks of hosts without apps."""
+    return overview.rooms(_said(hostvars, hosts, name))
+
+
 def history(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str, number: int) -> list[str]:
     """The histories of all hosts, merged."""
     return overview.history(_said(hostvars, hosts, name), int(number))
@@ -63,6 +68,7 @@ class FilterModule:
         """Filter names, all prefixed with the project's."""
         return {
             "flotilla_status": status,
+            "flotilla_rooms": rooms,
             "flotilla_history": history,
             "flotilla_logs": logs,
             "flotilla_targets_of": targets_of,

@@ -14,16 +14,18 @@ OTHER = "todo"
 OTHER_DOMAIN = "todo.example.com"
 SECRET = "{{ vault_todo_database_password }}"
 LOGIN = "{{ vault_todo_database_user }}"
+REDIS_SECRET = "{{ vault_todo_redis_password }}"
 
 
 def other_app() -> dict[str, Any]:
-    """A second app, of the same image: its own name, domain, database and password."""
+    """A second app, of the same image: its own name, domain, database, prefix in Redis and passwords."""
     entry = app_entry(
         name=OTHER,
         domains=[OTHER_DOMAIN],
-        environment={"DATABASE_NAME": OTHER},
+        environment={"DATABASE_NAME": OTHER, "REDIS_USER": OTHER, "REDIS_PREFIX": f"{OTHER}:"},
     )
-    entry["secrets"] = {**entry["secrets"], "database_user": LOGIN, "database_password": SECRET}
+    own = {"database_user": LOGIN, "database_password": SECRET, "redis_password": REDIS_SECRET}
+    entry["secrets"] = {**entry["secrets"], **own}
     return entry
 
 
@@ -34,11 +36,14 @@ BOTH = {
         *inventory_variables("postgres")["postgres_databases"],
         {"name": OTHER, "owner": OTHER, "login": LOGIN, "password": SECRET},
     ],
+    "redis_keys": [f"{APP}:*"],
+    "redis_users": [{"name": OTHER, "password": REDIS_SECRET}],
 }
 DOMAINS = {APP: DOMAIN, OTHER: OTHER_DOMAIN}
 
 
-REDIS = """REDISCLI_AUTH="$(cat /etc/redis/password)" redis-cli --tls --cacert /etc/flotilla/certs/current/ca.crt"""
+CLIENT = "redis-cli --tls --cacert /etc/flotilla/certs/current/ca.crt"
+REDIS = f'REDISCLI_AUTH="$(cat /etc/redis/password)" {CLIENT}'
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def addition(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> A
     """The first app alone, then both by one command."""
     both = served.with_overlay(tmp_path_factory.mktemp("both"), BOTH)
     both.playbook("playbooks/secrets.yml").succeeded()
-    served.ssh(f"docker exec redis sh -c '{REDIS} set remember me'")
+    served.ssh(f"docker exec redis sh -c '{REDIS} set notes:remember me'")
     before = shared(served)
     streams = (
         Stream(Kind.GET, Mode.NEW, rate=10),
@@ -69,7 +74,7 @@ def addition(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> A
     with BackgroundLoad(Plan(Target(served.url, DOMAIN, str(served.ca)), streams, seconds=1800)) as load:
         both.deploy().succeeded()
         result = load.stop()
-    value = served.ssh(f"docker exec redis sh -c '{REDIS} get remember'").strip()
+    value = served.ssh(f"docker exec redis sh -c '{REDIS} get notes:remember'").strip()
     return Addition(both, (before, shared(served)), value, result)
 
 
@@ -132,6 +137,15 @@ def test_each_has_its_own_notes(both: Environment) -> None:
     assert sorted(owners) == ["notes|notes", "todo|todo"]
     networks = {app: both.ssh(f"docker network ls -q -f name=^{app}-").split() for app in DOMAINS}
     assert not set(networks[APP]) & set(networks[OTHER])
+
+
+def test_neither_can_read_what_the_other_keeps_in_redis(both: Environment) -> None:
+    password = both.ssh(f"cat /opt/{OTHER}/secrets/*/redis_password-10001").split()[0]
+    theirs = f"docker exec -e REDISCLI_AUTH={password} redis {CLIENT} --user {OTHER}"
+    assert both.ssh(f"{theirs} ping").strip() == "PONG"
+    for attempt in ("get notes:remember", "scan 0", "flushall"):
+        assert "NOPERM" in both.ssh(f"{theirs} {attempt}")
+    assert "NOPERM" in both.ssh(f"docker exec redis sh -c '{REDIS} get {OTHER}:visits'")
 
 
 def test_both_again_change_nothing(both: Environment) -> None:

@@ -267,6 +267,10 @@ ATTACKS: list[tuple[str, tuple[Where, Where | None]]] = [
     ("sysctls", ({"sysctls": {"kernel/core_pattern": "|/x"}}, None)),
     ("logging", ({"logging": {"driver": "fluentd", "options": {"fluentd-address": "unix:///run/docker.sock"}}}, None)),
     ("logging", ({"logging": {"driver": "splunk", "options": {"splunk-url": "http://127.0.0.1:9000"}}}, None)),
+    *(
+        ("logging", ({"logging": {"options": options}}, None))
+        for options in ({"max-size": "-1"}, {"max-size": "0"}, {"max-file": "0"}, {"max-size": "512m", "max-file": "3"})
+    ),
     ("SYS_RESOURCE", ({"cap_add": ["SYS_RESOURCE"]}, None)),
     ("CHECKPOINT_RESTORE", ({"cap_add": ["cap_checkpoint_restore"]}, None)),
     ("oom", ({"oom_kill_disable": True}, None)),
@@ -377,6 +381,7 @@ HARMLESS: list[tuple[Where, Where | None]] = [
     ({"sysctls": {"net.core.somaxconn": "1024", "kernel.shmmax": "1", "fs.mqueue.msg_max": "9"}}, None),
     ({"cap_add": ["CHOWN", "NET_ADMIN", "cap_ipc_lock", "SYS_NICE"]}, None),
     ({"logging": {"driver": "journald"}}, None),
+    ({"logging": {"driver": "local", "options": {"max-size": "200m", "max-file": "5"}}}, None),
     ({"blkio_config": {"weight": 5, "device_read_bps": [{"Path": "/dev/vda", "Rate": 1}]}}, None),
     ({"runtime": "runc", "oom_score_adj": 500, "oom_kill_disable": False, "privileged": False}, None),
     ({"build": {"context": "/", "dockerfile": "/etc/x", "secrets": [{"source": "s"}]}}, None),
@@ -397,7 +402,7 @@ def test_what_is_harmless_needs_no_name(given: tuple[Where, Where | None]) -> No
 
 def test_a_harmless_file_is_mounted_to_be_read_and_nothing_else() -> None:
     given = bind("/etc/ssl/../localtime", read_only=False, bind={"create_host_path": True, "selinux": "Z"})
-    (entry, _) = resolved(given).compose["services"]["web"]["volumes"]
+    (entry,) = resolved(given).compose["services"]["web"]["volumes"]
     assert entry == {
         "type": "bind",
         "source": "/etc/localtime",
@@ -573,6 +578,7 @@ TEXTS = [
     ("services.web.provider", "provider: {type: x}"),
     ("services.web.use_api_socket", "use_api_socket: true"),
     ("services.web.logging.driver", "logging: {driver: gelf}"),
+    ("services.web.logging.options", "logging: {options: {max-size: '-1'}}"),
     ("services.web.pids_limit", "pids_limit: -1"),
     ("services.web.healthcheck.intervall", "healthcheck: {test: x, intervall: 1s}"),
     ("volumes.v.name", "volumes: ['v:/x']"),

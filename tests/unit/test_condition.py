@@ -105,3 +105,8 @@ def test_a_deploy_at_work_is_no_problem() -> None:
 def test_a_full_disk_is_a_problem() -> None:
     disks = {"/opt": {"free": 10 * 1024**3, "total": 1}, "/var/lib/docker": {"free": 5 * 1024**2, "total": 1}}
     assert disk_problems(disks) == ["/var/lib/docker has 5 MiB left: the next deploy will be refused"]
+
+
+def test_a_disk_is_told_while_there_is_time() -> None:
+    (said,) = disk_problems({"/opt": {"free": 3 << 30, "total": 80 << 30}, "/": {"free": 4 << 30, "total": 80 << 30}})
+    assert said.startswith("/opt has 3072 MiB left, less than 5 %: a full disk stops Postgres. Next: ")

@@ -12,7 +12,7 @@ from flotilla.static import static_problems
 from hypothesis import given
 from hypothesis import strategies as st
 
-TMP = {"type": "volume", "target": "/tmp"}
+TMP = "/tmp:exec,mode=1777,size=268435456"
 UNCHANGED = "no-new-privileges:true"
 
 
@@ -42,7 +42,7 @@ def test_a_silent_service_gets_the_strict_keys() -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == [UNCHANGED]
     assert service["read_only"] is True
-    assert service["volumes"] == [TMP]
+    assert service["tmpfs"] == [TMP]
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,13 @@ def test_a_silent_service_gets_the_strict_keys() -> None:
         ({"security_opt": ["no-new-privileges"]}, "security_opt", ["no-new-privileges"]),
         ({"security_opt": ["seccomp:builtin"]}, "security_opt", ["seccomp:builtin", UNCHANGED]),
         ({"read_only": False}, "read_only", False),
-        ({"read_only": False}, "volumes", None),
-        ({"read_only": True}, "volumes", None),
-        ({"tmpfs": "/tmp:size=1m"}, "volumes", None),
-        ({"tmpfs": ["/run", "/tmp/"]}, "volumes", None),
-        ({"tmpfs": ["/tmp/x"]}, "volumes", [TMP]),
+        ({"read_only": False}, "tmpfs", None),
+        ({"read_only": True}, "tmpfs", None),
+        ({"tmpfs": "/tmp:size=1m"}, "tmpfs", ["/tmp:size=1m"]),
+        ({"tmpfs": ["/run", "/tmp/"]}, "tmpfs", ["/run", "/tmp/"]),
+        ({"tmpfs": ["/tmp/x"]}, "tmpfs", ["/tmp/x", TMP]),
+        ({"mem_limit": "64m"}, "tmpfs", ["/tmp:exec,mode=1777,size=33554432"]),
+        ({"volumes": [{"type": "tmpfs", "target": "/tmp"}]}, "tmpfs", None),
         ({"volumes": [{"type": "tmpfs", "target": "/tmp"}]}, "volumes", [{"type": "tmpfs", "target": "/tmp"}]),
     ],
 )
@@ -81,7 +83,8 @@ def test_shared_services_and_the_migration_get_the_same() -> None:
 def test_the_router_keeps_the_rules_of_every_service() -> None:
     router = resolved({}).compose["services"][ROUTER]
     assert (router["read_only"], router["cap_drop"], router["security_opt"]) == (True, ["ALL"], [UNCHANGED])
-    assert TMP in router["volumes"]
+    # On the disk; how much of it is in test_disk_limits.
+    assert {"type": "volume", "target": "/tmp"} in router["volumes"]
 
 
 def test_a_running_database_is_not_restarted_by_what_is_added() -> None:
@@ -93,7 +96,7 @@ def test_a_running_database_is_not_restarted_by_what_is_added() -> None:
 
 def test_what_was_added_is_said_as_a_person_would_write_it() -> None:
     assert resolved({}).hardened == {
-        "web": ("cap_drop: [ALL]", "security_opt: [no-new-privileges:true]", "read_only: true", "volumes: [/tmp]")
+        "web": ("cap_drop: [ALL]", "security_opt: [no-new-privileges:true]", "read_only: true", "tmpfs: [/tmp]")
     }
     stated = {"cap_drop": ["ALL"], "security_opt": [UNCHANGED], "read_only": True}
     assert resolved(stated).hardened == {}
@@ -214,6 +217,7 @@ def test_the_controller_names_the_line_before_a_host_is_reached() -> None:
         ("chown: changing ownership of '/data': Operation not permitted", "services.api.cap_add"),
         ("Error: EACCES: permission denied, mkdir '/app/x'", "services.api.user"),
         ("PermissionError: [Errno 13] Permission denied: '/x'", "services.api.user"),
+        ("OSError: [Errno 28] No space left on device: '/tmp/x'", "services.api.tmpfs: ['/tmp:exec"),
     ],
 )
 def test_a_failure_points_to_the_key_that_lets_it(said: str, key: str) -> None:

@@ -175,3 +175,23 @@ def test_what_a_balancer_does_not_send_traffic_to_is_a_problem() -> None:
         "lb-2: cannot be reached: no route",
         "lb-3: HAProxy does not answer",
     ]
+
+
+def test_a_disk_that_fills_is_told_of_hosts_without_apps() -> None:
+    said: dict[str, dict[str, Any]] = {
+        "db-1": {"stdout": f"File Avail 1B-blocks\n/ {GIB * 30} {GIB * 40}\n/var/lib/docker {GIB * 2} {GIB * 80}\n"},
+        "backup-1": {"stdout": f"File Avail 1B-blocks\n/srv/x {GIB // 2} {GIB * 5}\n"},
+        "redis-1": {"unreachable": True, "msg": "no route"},
+        "redis-2": {},
+    }
+    found = overview.rooms(said)
+    assert found["lines"][0] == "  db-1      / 30.0 of 40.0 GiB free, /var/lib/docker 2.0 of 80.0 GiB free"
+    assert [problem.partition(". Next: ")[0] for problem in found["problems"]] == [
+        "db-1: /var/lib/docker has 2048 MiB left, less than 5 %: a full disk stops Postgres",
+        "backup-1: /srv/x has 512 MiB left: a full disk stops Postgres",
+        "redis-1: cannot be reached: no route",
+    ]
+
+
+def test_where_apps_are_on_every_host_nothing_is_added() -> None:
+    assert overview.rooms({}) == {"lines": [], "problems": []}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flotilla.resolve import ComposeFileError, Context, Resolved, environment_problems, fingerprint, resolve
+from flotilla.resolve import ROUTER, ComposeFileError, Context, Resolved, environment_problems, fingerprint, resolve
 from flotilla.resolve.values import escape, seconds, size, unescape
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,7 +87,17 @@ def strings(value: Any) -> Iterator[str]:
 
 def has_a_place_for_scratch(service: dict[str, Any]) -> bool:
     mounted = [entry["target"] for entry in service.get("volumes", ())]
-    return "/tmp" in mounted or "/tmp:mode=1777" in service.get("tmpfs", ())
+    return "/tmp" in [*mounted, *(entry.partition(":")[0] for entry in service.get("tmpfs", ()))]
+
+
+def may_fill_the_disk(name: str, service: dict[str, Any], stated: dict[str, Any]) -> bool:
+    """Whether its log or a volume that nobody stated has no limit. The router's volume has: see test_disk_limits."""
+    asked = [entry["target"] for entry in stated.get("volumes", ())]
+    nameless = [entry for entry in service.get("volumes", ()) if entry["type"] == "volume" and "source" not in entry]
+    nameless = [entry for entry in nameless if entry["target"] not in asked]
+    limits = service["logging"].get("options", {})
+    capped = service["logging"]["driver"] in ("journald", "none") or {"max-size", "max-file"} <= limits.keys()
+    return not capped or bool(nameless and name != ROUTER) or not service["deploy"]["resources"]["limits"]["memory"]
 
 
 @given(files)
@@ -125,6 +135,7 @@ def test_what_is_emitted_keeps_the_promises(config: dict[str, Any]) -> None:
             assert service["cap_drop"] == stated.get("cap_drop", ["ALL"])
             assert service["read_only"] is stated.get("read_only", True)
             assert [option for option in service["security_opt"] if option.startswith("no-new-privileges")]
+            assert not may_fill_the_disk(name, service, stated)
             assert "read_only" in stated or has_a_place_for_scratch(service)
     started = [*result.start_with_colour, *result.start_at_commit]
     assert sorted(started) == sorted(result.compose["services"])

@@ -38,6 +38,7 @@ def test_settings_come_from_the_environment_and_secrets_from_files(tmp_path: Pat
     assert (loaded.database_host, loaded.database_port, loaded.redis_port) == ("10.0.0.5", 5432, 6379)
     assert loaded.database_password == "pa$word "
     assert loaded.redis_password == "plain"
+    assert (loaded.redis_user, loaded.redis_prefix) == ("default", "notes:")
 
 
 def test_a_password_never_shows_in_the_settings() -> None:

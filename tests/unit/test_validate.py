@@ -171,6 +171,42 @@ def test_a_secret_that_is_a_word_is_refused_with_the_command_that_replaces_it(co
     assert play(complete.parent / "play.yml", complete).returncode == 0
 
 
+TWO_APPS = """
+vault_todo_redis_password: another/one
+redis_keys: [%s]
+redis_users: %s
+apps:
+  - name: notes
+    source: compose/app
+    routes: [{path: /, service: ui, port: 8080}]
+    secrets: {redis_password: "{{ vault_redis_password }}"}
+  - name: todo
+    source: compose/app
+    routes: [{path: /, service: ui, port: 8080}]
+    secrets: {redis_url: "rediss://%s@redis"}
+"""
+TODO_LOGIN = "todo:{{ vault_todo_redis_password | urlencode }}"
+
+
+def test_two_apps_on_one_redis_are_refused_until_neither_can_read_the_other(complete: Path) -> None:
+    apps = complete / "group_vars/all/apps.yml"
+
+    def said(*given: str) -> str:
+        apps.write_text(TWO_APPS % given)
+        run = play("playbooks/validate.yml", complete, "-e", "droplets=false")
+        return " ".join((run.stdout + run.stderr).split())
+
+    user = "[{name: todo, password: '{{ vault_todo_redis_password }}'}]"
+    same = "the password of Redis' user `default` is handed to `notes` and `todo`"
+    overlapping = f"{apps}:3: redis_keys: `*` of `default` and `todo:*` of `todo` (redis_users[todo].keys) overlap"
+    assert same in said("'*'", "[]", ":{{ vault_redis_password }}")
+    assert overlapping in said("'*'", user, TODO_LOGIN)
+    apart = said("'notes:*'", user, TODO_LOGIN)
+    assert "in Redis" not in apart
+    assert "redis_keys" not in apart
+    assert "redis_users" not in apart
+
+
 AGENT = """
 services:
   agent:

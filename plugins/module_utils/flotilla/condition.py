@@ -12,6 +12,14 @@ from .store import Release, Standing
 
 # Below this, admit refuses the next deploy.
 DISK_NEEDED = 1024 * MIB
+# A disk with less than one part in so many free is told, while there is time to act.
+DISK_PARTS = 20
+
+
+FILLS = (
+    "a full disk stops Postgres. Next: docker system df, and du -xhd2 /var/lib/docker/volumes /opt on the host, tell "
+    "what takes it; or enlarge the disk"
+)
 
 
 def container(inspected: Mapping[str, Any], one_shots: Collection[str] = ()) -> dict[str, Any]:
@@ -133,10 +141,17 @@ def proven(releases: Iterable[Mapping[str, Any]]) -> list[str]:
     return [str(one["id"]) for one in releases if one["standing"] in (Standing.PROVEN, Standing.LIVE)]
 
 
-def disk_problems(disks: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """File systems without room for another release. disks: path → `free` and `total`, in bytes."""
-    return [
-        f"{path} has {room['free'] // MIB} MiB left: the next deploy will be refused"
-        for path, room in disks.items()
-        if room["free"] < DISK_NEEDED
-    ]
+def disk_problems(
+    disks: Mapping[str, Mapping[str, int]], without_room: str = "the next deploy will be refused"
+) -> list[str]:
+    """File systems that will soon be full. disks: path → `free` and `total`, in bytes.
+
+    without_room: what follows from less than DISK_NEEDED.
+    """
+    found = []
+    for path, room in disks.items():
+        if room["free"] < DISK_NEEDED:
+            found.append(f"{path} has {room['free'] // MIB} MiB left: {without_room}")
+        elif room["free"] * DISK_PARTS < room["total"]:
+            found.append(f"{path} has {room['free'] // MIB} MiB left, less than {100 // DISK_PARTS} %: {FILLS}")
+    return found

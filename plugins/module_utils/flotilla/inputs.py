@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
-from . import acme, backups, exposure, pooling, struck, volumes
+from . import acme, backups, exposure, keyspaces, pooling, struck, volumes
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_served, with_defaults
 from .bundle import BundleError, collect
@@ -115,6 +115,7 @@ class Check:
             yield from self._firewall()
         yield from self._public_certificates(secrets)
         yield from self._backups(secrets)
+        yield from self._redis()
         yield from self._struck(self._secrets_of_roles())
 
     def _backups(self, command: str) -> Iterator[Problem]:
@@ -132,6 +133,33 @@ class Check:
             declared = bool(volumes.senders(self.groups, apps, lambda _: False))
             raw = sending[hosts[0]]
             yield from volumes.problems(sending, raw, places, self.sources, command, declared=declared)
+
+    def _redis(self) -> Iterator[Problem]:
+        """Apps that could read what another one keeps in Redis: all apps, whichever are deployed."""
+        handed = {str(app.get("name")): self._texts_of(app) for app in self._listed() if isinstance(app, Mapping)}
+        told: list[Problem] = []
+        for host in self.groups.get("redis", []):
+            specs, variables = self.roles["redis"], self.hostvars[host]
+            try:
+                mine = {name: variables.get(name, spec.get("default")) for name, spec in specs.items()}
+                found = keyspaces.logins(mine["redis_password"], mine["redis_keys"], mine["redis_users"])
+                operator = str(mine["redis_operator_password"] or "")
+            except (AnsibleError, KeyError, TypeError):
+                # What cannot be worked out, or has another type, was reported with the types.
+                continue
+            told += keyspaces.problems(found, operator, mine["redis_acl_rules"], self.sources.place)
+            passwords = {login.name: login.password for login in found} | {keyspaces.OPERATOR: operator}
+            told += keyspaces.handed_twice(passwords, handed, self._place)
+        yield from dict.fromkeys(told)
+
+    def _listed(self) -> list[Any]:
+        apps = self._worked_out(lambda: self._readable(self.variables.get("apps")))
+        return apps if isinstance(apps, list) else []
+
+    def _texts_of(self, app: Mapping[str, Any]) -> list[str]:
+        """What an app is handed, as texts."""
+        given = [value for key in ("environment", "secrets") for value in dict(app.get(key) or {}).values()]
+        return [str(self._worked_out(partial(self.templar.template, value)) or "") for value in given]
 
     def _firewall(self) -> Iterator[Problem]:
         """The firewall's variables of each host, whose types are right."""

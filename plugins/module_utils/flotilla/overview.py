@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .condition import proven
+from .condition import FILLS, disk_problems, proven
 
 GIB = 1024**3
 Seen = Mapping[str, Mapping[str, Any]]
+ROOM = ("free", "total")
 # What makes entries of two hosts' histories one event.
 SAME = ("app", "run", "action", "from", "to", "version", "outcome", "reason")
 
@@ -102,12 +103,31 @@ def _containers(found: Sequence[Mapping[str, Any]]) -> str:
 def _host_lines(said: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = []
     for host, one in said.items():
-        disks = ", ".join(
-            f"{path} {room['free'] / GIB:.1f} of {room['total'] / GIB:.1f} GiB free"
-            for path, room in _different(one["disks"])
-        )
-        rows.append((host, lock_line(one["lock"]), disks))
+        rows.append((host, lock_line(one["lock"]), _disk_line(one["disks"])))
     return _columns(rows)
+
+
+def _disk_line(disks: Mapping[str, Mapping[str, int]]) -> str:
+    return ", ".join(
+        f"{path} {room['free'] / GIB:.1f} of {room['total'] / GIB:.1f} GiB free" for path, room in _different(disks)
+    )
+
+
+def rooms(seen: Seen) -> dict[str, list[str]]:
+    """`lines` and `problems` of hosts without apps, from what `df --block-size=1 --output=file,avail,size` said."""
+    rows, problems = [], []
+    # A run with --limit has asked these alone.
+    for host, result in ((host, result) for host, result in seen.items() if result):
+        disks = {}
+        for line in str(result.get("stdout", "")).splitlines():
+            path, *numbers = line.split()
+            if len(numbers) == len(ROOM) and all(number.isdecimal() for number in numbers):
+                disks[path] = dict(zip(ROOM, map(int, numbers), strict=True))
+        if not disks:
+            problems.append(f"{host}: {_silent(result)}")
+        problems += [f"{host}: {problem}" for problem in disk_problems(disks, FILLS)]
+        rows.append((host, _disk_line(disks)))
+    return {"lines": [f"  {row}" for row in _columns(rows)], "problems": problems}
 
 
 def balanced(seen: Seen) -> dict[str, list[str]]:

@@ -109,6 +109,7 @@ def service_of(container: Mapping[str, Any]) -> str:
 
 
 _READ_ONLY = re.compile(r"read-only file ?system|\bEROFS\b|\bErrno 30\b", re.IGNORECASE)
+_FULL = re.compile(r"no space left on device|\bENOSPC\b|\bErrno 28\b", re.IGNORECASE)
 _REFUSED = re.compile(
     r"operation not permitted|permission denied|\b(?:EPERM|EACCES)\b|\bErrno (?:1|13)\b", re.IGNORECASE
 )
@@ -125,6 +126,11 @@ def way_out(service: str, said: str, *, read_only: bool, drops: bool, user: str)
         lines.append(
             f"its root file system is read-only. Name the directory that it writes to in services.{service}.tmpfs, or "
             f"mount a volume there; services.{service}.read_only: false lets it write anywhere"
+        )
+    if read_only and _FULL.search(said):
+        lines.append(
+            "its /tmp is memory, of half its limit and 256 MB at most, unless its file says otherwise. Write the size "
+            f"that it needs, services.{service}.tmpfs: ['/tmp:exec,mode=1777,size=1g'], or give it a volume on /tmp"
         )
     if drops and _REFUSED.search(said):
         whom = f"the user {user}" if user else "the image's user"

@@ -41,6 +41,7 @@ class Settings:
 
     authorities: the file with the certificates of who is trusted about Postgres and Redis; empty: they are spoken to
     without TLS, which is for a laptop.
+    redis_prefix: what its keys in Redis begin with, where others have keys too.
     """
 
     identity: Identity
@@ -51,7 +52,9 @@ class Settings:
     database_password: str
     redis_host: str
     redis_port: int
+    redis_user: str
     redis_password: str
+    redis_prefix: str
     authorities: str
     log_level: str
     rehearse: str
@@ -117,7 +120,9 @@ def load(environment: Mapping[str, str]) -> Settings:
         database_password=secret(environment, "DATABASE_PASSWORD"),
         redis_host=text("REDIS_HOST", "redis"),
         redis_port=port(environment, "REDIS_PORT", 6379),
+        redis_user=text("REDIS_USER", "default"),
         redis_password=secret(environment, "REDIS_PASSWORD"),
+        redis_prefix=text("REDIS_PREFIX", "notes:"),
         authorities=authorities(environment),
         log_level=level,
         rehearse=text("REHEARSE", ""),

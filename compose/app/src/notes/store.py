@@ -20,8 +20,9 @@ from redis.exceptions import RedisError
 
 from notes.settings import Settings
 
-JOBS = "notes:jobs"
-VISITS = "notes:visits"
+# After the prefix of the settings.
+JOBS = "jobs"
+VISITS = "visits"
 
 # A busy database is waited for; only /ready answers at once.
 CONNECT_SECONDS = 10.0
@@ -118,6 +119,7 @@ class Store:
 
     def __init__(self, settings: Settings, connections: int = 8) -> None:
         self._release = settings.identity.release
+        self._jobs, self._visits = (settings.redis_prefix + name for name in (JOBS, VISITS))
         self._pool: Any = asyncpg.create_pool(
             ssl=_verified(settings),
             host=settings.database_host,
@@ -134,6 +136,7 @@ class Store:
         self._redis: Any = redis.asyncio.Redis(
             host=settings.redis_host,
             port=settings.redis_port,
+            username=settings.redis_user,
             password=settings.redis_password or None,
             ssl=bool(settings.authorities),
             ssl_ca_certs=settings.authorities or None,
@@ -232,23 +235,23 @@ class Store:
     # The queue
 
     async def enqueue(self, note_id: str) -> None:
-        await self._redis.lpush(JOBS, note_id)
+        await self._redis.lpush(self._jobs, note_id)
 
     async def take(self, seconds: float) -> str | None:
         """Take the oldest job off the queue; None if none came in time."""
-        job = await self._redis.brpop([JOBS], seconds)
+        job = await self._redis.brpop([self._jobs], seconds)
         return None if job is None else str(job[1])
 
     async def queue_length(self) -> int:
-        return int(await self._redis.llen(JOBS))
+        return int(await self._redis.llen(self._jobs))
 
     # Counters and checks
 
     async def visit(self) -> int:
-        return int(await self._redis.incr(VISITS))
+        return int(await self._redis.incr(self._visits))
 
     async def visits(self) -> int:
-        return int(await self._redis.get(VISITS) or 0)
+        return int(await self._redis.get(self._visits) or 0)
 
     async def check(self) -> dict[str, Check]:
         """Ask both dependencies at once what a request would ask of them."""

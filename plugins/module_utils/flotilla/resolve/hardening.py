@@ -10,8 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .model import MEMORY
+from .values import size
+
 _PRIVILEGE_RULE = "no-new-privileges"
 SCRATCH = "/tmp"
+SCRATCH_BYTES = 256 * 1024**2
 
 
 def strict(service: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,15 +31,16 @@ def strict(service: Mapping[str, Any]) -> dict[str, Any]:
     return added
 
 
-def scratch(service: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A volume on /tmp for a service that `strict` makes read-only and that has nothing there.
+def scratch(service: Mapping[str, Any], memory_limit: object = MEMORY) -> list[str]:
+    """A tmpfs on /tmp for a service that `strict` makes read-only and that has nothing there.
 
-    A volume without a name, and no tmpfs: it is on the disk, as /tmp was before, and counts against no memory limit;
-    programs may run from it; the engine removes it with its container.
+    No volume, which would have no limit and lie on the disk that Postgres needs. It counts against the service's
+    memory, of which it has half at most; programs may run from it.
     """
     if service.get("read_only") is not None or SCRATCH in _targets(service):
         return []
-    return [{"type": "volume", "target": SCRATCH}]
+    bytes_ = SCRATCH_BYTES if memory_limit == MEMORY else min(SCRATCH_BYTES, size(memory_limit) // 2)
+    return [f"{SCRATCH}:exec,mode=1777,size={bytes_}"]
 
 
 def shown(service: Mapping[str, Any]) -> tuple[str, ...]:
@@ -44,12 +49,16 @@ def shown(service: Mapping[str, Any]) -> tuple[str, ...]:
     lines = ["cap_drop: [ALL]"] if "cap_drop" in added else []
     lines += [f"security_opt: [{_PRIVILEGE_RULE}:true]"] if "security_opt" in added else []
     lines += ["read_only: true"] if "read_only" in added else []
-    return (*lines, *(f"volumes: [{entry['target']}]" for entry in scratch(service)))
+    return (*lines, *(f"tmpfs: [{SCRATCH}]" for _ in scratch(service)))
+
+
+def listed(tmpfs: object) -> list[str]:
+    """`tmpfs` of a service, which may be one text."""
+    return [tmpfs] if isinstance(tmpfs, str) else [str(entry) for entry in (tmpfs if isinstance(tmpfs, list) else ())]
 
 
 def _targets(service: Mapping[str, Any]) -> set[str]:
     """Where something is mounted."""
-    tmpfs = service.get("tmpfs") or []
-    targets = [str(entry).partition(":")[0] for entry in ([tmpfs] if isinstance(tmpfs, str) else tmpfs)]
+    targets = [str(entry).partition(":")[0] for entry in listed(service.get("tmpfs"))]
     targets += [str(entry.get("target", "")) for entry in service.get("volumes") or () if isinstance(entry, Mapping)]
     return {posixpath.normpath(target) for target in targets}

@@ -173,7 +173,7 @@ services.*.labels changed with Flotilla's own
 services.*.links refused services reach each other by their names
 services.*.logging changed with a limit where the file is silent
 services.*.logging.driver privilege `logging`, for all but `json-file`, `local`, `journald` and `none`
-services.*.logging.options passes
+services.*.logging.options privilege `logging`, for more than 1 GiB of `json-file` or `local`
 services.*.mac_address passes
 services.*.mem_limit changed `deploy.resources.limits.memory`
 services.*.mem_reservation changed `deploy.resources.reservations.memory`

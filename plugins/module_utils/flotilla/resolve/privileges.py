@@ -14,7 +14,7 @@ from typing import Any
 from ..problem import did_you_mean
 from .findings import Findings
 from .model import Context
-from .values import unescape
+from .values import size, unescape
 
 # The word, and what it lets a service have.
 WORDS: Mapping[str, str] = {
@@ -27,7 +27,7 @@ WORDS: Mapping[str, str] = {
     "driver_opts": "volumes and networks with `driver_opts` or a `driver` of their own: NFS, a block device, a plugin",
     "gpus": "`gpus`, `deploy.resources.reservations.devices`: graphics processors of the host",
     "ipc": "`ipc: host`: the host's shared memory",
-    "logging": "a `logging.driver` that sends the log somewhere, with the host's network",
+    "logging": "a `logging.driver` that sends the log somewhere, with the host's network, or a log without a limit",
     "network_mode": "`network_mode: host`: the host's network, its loopback and its ports; for a service in `shared`",
     "oom": "`oom_kill_disable`, `oom_score_adj` below 0: when memory runs out, others go",
     "pid": "`pid: host`: the host's processes",
@@ -110,6 +110,8 @@ _CONFINED = re.compile(r"no-new-privileges(?:[:=](?:true|false))?|seccomp[:=]bui
 _OWN_SYSCTL = re.compile(r"kernel\.(?:msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\.\w+")
 _NETWORK_SYSCTL = re.compile(r"net(?:\.[\w-]+)+")
 _LOGGING = frozenset({"json-file", "local", "journald", "none"})
+# Of one container's log.
+_LOG_BYTES = 1024**3
 _RUNTIMES = frozenset({"runc", "io.containerd.runc.v2"})
 _NETWORK_OPTIONS = frozenset(
     {
@@ -299,7 +301,27 @@ def _asked(service: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             "logging",
             f"`{driver}` sends the log somewhere, from the engine and with the host's network",
         )
+    if unlimited := _unlimited_log(service):
+        yield "logging.options", "logging", unlimited
     yield from _security(service)
+
+
+def _unlimited_log(service: Mapping[str, Any]) -> str:
+    """Why the limits that a service states for its log are none, or nothing. Silence gets the defaults."""
+    logging = _within(service, "logging")
+    if str(logging.get("driver") or "json-file") not in ("json-file", "local"):
+        return ""
+    stated = _within(service, "logging", "options")
+    largest, files = str(stated.get("max-size", "10m")), str(stated.get("max-file", "3"))
+    if "$" in largest + files:
+        return ""
+    try:
+        bytes_ = size(largest) * int(files)
+    except ValueError:
+        bytes_ = 0
+    if 0 < bytes_ <= _LOG_BYTES:
+        return ""
+    return f"max-size {largest} and max-file {files} are no limit, or one above 1 GiB: the log would fill the disk"
 
 
 def _inherited(service: Mapping[str, Any], privileges: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str, str]]:

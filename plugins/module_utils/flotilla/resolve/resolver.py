@@ -11,7 +11,7 @@ from typing import Any
 from . import keys, privileges, secret_variables
 from .budget import limits, replicas, update_config
 from .findings import Findings
-from .hardening import scratch, shown
+from .hardening import listed, scratch, shown
 from .model import COLOUR, RELEASE, ROUTER, ComposeFileError, Context, Network, Resolved
 from .mounts import Mounts
 from .networks import (
@@ -158,7 +158,11 @@ def _service(
     parts = {
         "depends_on": dependencies(name, service, places, findings),
         "networks": service_networks(name, service, place, networks, config, findings),
-        "volumes": [*mounts.service_volumes(name, service, place), *scratch(service)],
+        "volumes": mounts.service_volumes(name, service, place),
+        "tmpfs": [
+            *listed(service.get("tmpfs")),
+            *scratch(service, resolved["deploy"]["resources"]["limits"]["memory"]),
+        ],
         "secrets": mounts.service_secrets(name, service),
         "configs": mounts.service_configs(name, service),
     }

@@ -165,3 +165,8 @@ def test_a_host_that_is_gone_is_shut_out_and_what_it_sent_stays(host: Host) -> N
     expires = host.check_output("getent shadow flotilla-vol-gone").split(":")[7]
     assert int(expires) == 1
     assert host.check_output(f"stat -c %U {VOLUMES}/flotilla-vol-gone") == "flotilla-vol-gone"
+
+
+def test_a_host_that_is_back_is_let_in_again(host: Host) -> None:
+    """Its account was shut before the role ran; that it sends is what the other tests see."""
+    assert host.check_output("getent shadow flotilla-vol-7becf04360b6").split(":")[7] == ""

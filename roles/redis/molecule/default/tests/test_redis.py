@@ -18,6 +18,7 @@ SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", Path(__file__).par
 VARIABLES: dict[str, Any] = yaml.safe_load((SCENARIO / "vars.yml").read_text())
 VERSION: str = VARIABLES["redis_version"]
 PASSWORD: str = VARIABLES["redis_password"]
+TODO: dict[str, str] = {"user": "todo", "password": VARIABLES["redis_users"][0]["password"]}
 OPERATOR_PASSWORD: str = VARIABLES["redis_operator_password"]
 CERTIFICATES = "/opt/flotilla/redis/certs"
 TRUST = f"{CERTIFICATES}/current/ca.crt"
@@ -50,13 +51,13 @@ def test_the_server_has_the_declared_version(cli: Cli) -> None:
 
 
 def test_a_value_comes_back(cli: Cli) -> None:
-    assert cli("SET", "key", "value", "EX", "60") == "OK"
-    assert cli("GET", "key") == "value"
+    assert cli("SET", "notes:key", "value", "EX", "60") == "OK"
+    assert cli("GET", "notes:key") == "value"
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])
 def test_without_the_password_nothing_is_served(cli: Cli, password: str) -> None:
-    answer = cli("GET", "key", password=password)
+    answer = cli("GET", "notes:key", password=password)
     assert "NOAUTH" in answer
 
 
@@ -68,12 +69,86 @@ def test_commands_that_administer_are_refused(cli: Cli, command: str) -> None:
     assert "NOPERM" in cli(*command.split())
 
 
+# What another app on the same server would read, spoil or spy on. `{key}` is not its own.
+ATTACKS = [
+    attack.replace("{key}", "notes:secret")
+    for line in (
+        "GET {key}|TYPE {key}|EXISTS {key}|TTL {key}|TOUCH {key}|WATCH {key}|DEL {key}|SET {key} mine|EXPIRE {key} 1",
+        "DUMP {key}|OBJECT ENCODING {key}|OBJECT FREQ {key}|MEMORY USAGE {key}|MOVE {key} 1|RESTORE {key} 0 x REPLACE",
+        "COPY {key} todo:x|RENAME {key} todo:x|LCS {key} todo:x|BITOP NOT todo:x {key}|XREAD STREAMS {key} 0",
+        "ZUNIONSTORE todo:x 1 {key}|GEORADIUS {key} 0 0 1 m STORE todo:x|LMOVE {key} todo:x LEFT LEFT",
+        "SORT todo:ids BY nosort GET notes:*|SORT_RO todo:ids BY nosort GET notes:*|SORT todo:ids BY notes:*",
+        'EVAL return(redis.call("GET","{key}")) 0|EVAL return(redis.call("SCAN","0")) 0|MIGRATE h 1 {key} 0 1',
+        "KEYS *|SCAN 0|RANDOMKEY|CLIENT TRACKING on BCAST|PUBSUB CHANNELS|PUBSUB SHARDCHANNELS",
+        "SUBSCRIBE notes:topic|PSUBSCRIBE *|PSUBSCRIBE notes:*|SSUBSCRIBE notes:topic|SUBSCRIBE __keyspace@0__:{key}",
+        "PUBLISH notes:topic x|SPUBLISH notes:topic x|FLUSHALL|FLUSHDB|SWAPDB 0 1|SCRIPT FLUSH|SCRIPT KILL",
+        "FUNCTION LIST|FUNCTION DUMP|FUNCTION DELETE library|FUNCTION FLUSH|FUNCTION LOAD x|MONITOR|SLOWLOG GET",
+        "CLIENT LIST|CLIENT KILL TYPE normal|CLIENT PAUSE 1|CLIENT UNBLOCK 3|CLIENT NO-EVICT on|LATENCY LATEST",
+        "ACL LIST|ACL LOG|ACL GETUSER default|ACL SETUSER todo allkeys|ACL DRYRUN default GET {key}|MODULE LIST",
+        "CONFIG GET *|CONFIG SET save x|SAVE|BGSAVE|SHUTDOWN NOSAVE|FAILOVER|REPLICAOF 192.0.2.1 1",
+    )
+    for attack in line.split("|")
+]
+# In a sandbox that all scripts of the server share.
+POISON = [
+    'EVAL getmetatable("").__index=1 0',
+    "EVAL rawset(_G,'planted',1) 0",
+    "EVAL redis.call=1 0",
+    "EVAL string.format=1 0",
+]
+REFUSED = (
+    "NOPERM",
+    "denied due to insufficient ACL permissions",
+    # In a script: before 7.2, and since.
+    "The user executing the script can't",
+    "ACL failure in script",
+)
+
+
+@pytest.fixture(scope="module")
+def refusals(host: Host) -> dict[str, str]:
+    """What another app is told: attack → answer. One client gives them all, each on a connection of its own."""
+    script = """
+        REDISCLI_AUTH=$DEFAULT ask SET notes:secret value
+        export REDISCLI_AUTH=$OTHER
+        ask --user todo RPUSH todo:ids 1
+        while read -r words; do echo "<<$words>>"; ask --user todo $words; done
+    """
+    client = f'set -f; ask() {{ timeout 5 redis-cli -h redis --tls --cacert /ca.crt "$@" 2>&1 < /dev/null; }}; {script}'
+    words = (
+        "printf '%%s\n' %s | DEFAULT=%s OTHER=%s docker run --rm -i --network notes-green -e DEFAULT -e OTHER"
+        " -v %s:/ca.crt:ro --entrypoint sh %s -c %s"
+    )
+    said = host.check_output(
+        words, "\n".join([*ATTACKS, *POISON]), PASSWORD, TODO["password"], TRUST, f"redis:{VERSION}", client
+    )
+    return {attack: answer for attack, _, answer in (part.partition(">>") for part in said.split("<<")[1:])}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_another_app_is_refused(refusals: dict[str, str], attack: str) -> None:
+    assert any(words in refusals[attack] for words in REFUSED), refusals[attack]
+
+
+@pytest.mark.parametrize("attack", POISON)
+def test_a_script_leaves_nothing_for_the_scripts_of_others(refusals: dict[str, str], attack: str) -> None:
+    assert "readonly table" in refusals[attack]
+
+
+def test_another_app_has_what_begins_with_its_name(cli: Cli) -> None:
+    assert cli("SET", "todo:key", "value", **TODO) == "OK"
+    assert cli("EVAL", "return redis.call('GET', KEYS[1])", "1", "todo:key", **TODO) == "value"
+    assert cli("PUBLISH", "todo:topic", "text", **TODO) == "0"
+    assert "NOPERM" in cli("GET", "todo:key")
+
+
 def test_the_debug_command_is_switched_off(cli: Cli) -> None:
     assert "DEBUG command not allowed" in cli("DEBUG", "JMAP")
 
 
 @pytest.mark.parametrize(
-    "command", ["INFO server", "CLIENT SETNAME app", "EVAL return(1) 0", "PUBLISH topic text", "LPUSH queue job"]
+    "command",
+    ["INFO server", "CLIENT SETNAME app", "EVAL return(1) 0", "PUBLISH notes:topic text", "LPUSH notes:queue job"],
 )
 def test_commands_that_clients_and_queues_need_are_served(cli: Cli, command: str) -> None:
     assert "NOPERM" not in cli(*command.split())
@@ -85,10 +160,10 @@ def test_memory_follows_from_the_limit(cli: Cli, line: str) -> None:
 
 
 def test_old_keys_go_when_memory_is_full(host: Host, cli: Cli) -> None:
-    fill = "local t = redis.call('TIME') return redis.call('SET', t[1] .. '.' .. t[2], string.rep('x', 1048576))"
+    fill = "local t = redis.call('TIME') return redis.call('SET', 'notes:' .. t[1] .. t[2], string.rep('x', 1048576))"
     assert set(cli("-r", "130", "EVAL", fill, "0").split()) == {"OK"}
     assert 0 < int(cli("DBSIZE")) < 130
-    assert cli("SET", "newest", "value") == "OK"
+    assert cli("SET", "notes:newest", "value") == "OK"
     assert inspect(host, "{{.State.OOMKilled}} {{.RestartCount}}") == "false 0"
 
 
@@ -117,7 +192,10 @@ def test_the_port_is_published_on_the_bind_address_alone(host: Host) -> None:
     assert host.check_output("docker port redis") == "6379/tcp -> 127.0.0.1:6379"
 
 
-@pytest.mark.parametrize("secret", [PASSWORD, OPERATOR_PASSWORD], ids=["default", "operator"])
+SECRETS = {"default": PASSWORD, "operator": OPERATOR_PASSWORD, **{TODO["user"]: TODO["password"]}}
+
+
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
 @pytest.mark.parametrize("command", ["docker inspect redis", "docker logs redis 2>&1", "cat /opt/flotilla/redis/.env"])
 def test_no_password_is_shown(host: Host, command: str, secret: str) -> None:
     shown = host.check_output(command)
@@ -132,9 +210,9 @@ def test_its_files_can_be_read_by_the_containers_user_alone(host: Host, name: st
 
 
 def test_the_servers_own_files_hold_no_password(host: Host) -> None:
-    assert PASSWORD not in host.check_output(
-        "cat /opt/flotilla/redis/config/users.acl /opt/flotilla/redis/config/redis.conf"
-    )
+    said = host.check_output("cat /opt/flotilla/redis/config/users.acl /opt/flotilla/redis/config/redis.conf")
+    assert PASSWORD not in said
+    assert TODO["password"] not in said
 
 
 def address(host: Host) -> str:
@@ -183,19 +261,19 @@ def test_the_operator_may_do_nothing_but_settings(cli: Cli, command: str) -> Non
 
 def test_a_renewed_certificate_is_served_and_nothing_is_forgotten(host: Host, cli: Cli) -> None:
     before, started = host.check_output(f"readlink {CERTIFICATES}/current"), inspect(host, "{{.State.StartedAt}}")
-    cli("SET", "remembered", "value")
+    cli("SET", "notes:remembered", "value")
     assert serves(host, before)
     converge(SCENARIO, **RENEWING)
     after = host.check_output(f"readlink {CERTIFICATES}/current")
     assert after != before
     assert serves(host, after)
-    assert cli("GET", "remembered") == "value"
+    assert cli("GET", "notes:remembered") == "value"
     assert inspect(host, "{{.State.StartedAt}}") == started
 
 
 def test_nothing_is_kept_over_a_restart(host: Host, cli: Cli) -> None:
-    cli("SET", "forgotten", "value")
+    cli("SET", "notes:forgotten", "value")
     ping = "redis-cli --tls --cacert /etc/flotilla/certs/current/ca.crt ping"
     again = f"timeout 300 sh -c 'until docker exec redis {ping}; do sleep 0.2; done'"
     host.run_expect([0], f"docker restart redis && {again}")
-    assert cli("EXISTS", "forgotten") == "0"
+    assert cli("EXISTS", "notes:forgotten") == "0"
