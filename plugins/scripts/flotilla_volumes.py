@@ -29,7 +29,7 @@ from typing import Any
 # The role installs it there, beside this.
 sys.path.append("/usr/local/lib/flotilla")
 
-from flotilla.contained import opened
+from flotilla.contained import opened, seen_alone
 from flotilla.terminal import visible
 
 HOME = Path("/opt/flotilla/volumes")
@@ -49,16 +49,6 @@ LONG_SECONDS = 86_400
 SPARE_BYTES = 256 * 1024 * 1024
 HEALTHY_SECONDS = 120
 REWRITE_SECONDS = 600
-# A program that walks by path, where no link below `$1/$2` leads anywhere and nothing there can be written: in a mount
-# namespace of its own. Arguments: the directory above, the directory's name, the program.
-SEEN_ALONE = """\
-set -e
-mount --bind "$1/$2" "$1/$2"
-mount -o remount,bind,ro,nosymfollow "$1/$2"
-cd "$1"
-shift 2
-exec "$@"
-"""
 NEXT_RESTORE = "ansible-playbook playbooks/restore.yml -e volume={volume} -e to=latest -e into=place"
 
 
@@ -246,8 +236,7 @@ class Repository:
 
     def restic(self, *words: str, seconds: float = LONG_SECONDS, directory: Path | None = None) -> tuple[int, str, str]:
         """Exit code and the two streams. directory: of a container's, to work beside: its links lead nowhere."""
-        alone = ("unshare", "--mount", "--propagation", "private", "sh", "-c", SEEN_ALONE, "sh")
-        within = (*alone, str(directory.parent), directory.name) if directory else ()
+        within = seen_alone(directory) if directory else ()
         try:
             done = subprocess.run(
                 [*within, "restic", *self._options, *words],

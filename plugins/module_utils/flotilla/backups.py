@@ -20,7 +20,13 @@ CONFIGURATION = "/etc/pgbackrest"
 # Below the directory that the account sees as its root.
 HOST_PATH = "/repository"
 # What status asks of an environment that says nothing else; roles/backup/defaults has the same.
-LIMITS = {"max_age_hours": 26, "wal_max_age_seconds": 300, "drill_max_age_days": 8, "pg_wal_max_mb": 0}
+LIMITS = {
+    "max_age_hours": 26,
+    "kept_max_age_hours": 26,
+    "wal_max_age_seconds": 300,
+    "drill_max_age_days": 8,
+    "pg_wal_max_mb": 0,
+}
 # By how much the clock of a host may be another than the controller's, which asks and is answered meanwhile.
 CLOCK_SECONDS = 120
 # What to do next.
