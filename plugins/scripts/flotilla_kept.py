@@ -35,6 +35,8 @@ from flotilla.terminal import visible
 SSHD = Path("/etc/flotilla/backup")
 SSHD_UNIT = "flotilla-backup-sshd.service"
 SETTINGS = SSHD / "kept.json"
+# sshd_config includes it.
+READ_ONLY = "read-only.conf"
 DATABASES = "flotilla-backup"
 # What the shell calls "try again later" (EX_TEMPFAIL).
 BUSY = 75
@@ -42,6 +44,7 @@ BUSY = 75
 INCOMPLETE = 3
 ASK_SECONDS = 150
 LONG_SECONDS = 86_400
+LOOK_SECONDS = 3.0
 # A backup that ends while it is copied is copied again, so many times.
 TRIES = 3
 # What changed so shortly ago may still be on its way.
@@ -49,6 +52,8 @@ SETTLED_SECONDS = 30
 HOUR, DAY = 3600, 86_400
 # Each byte of the copies is read again within so many days.
 CHECK_DAYS = 14
+# Of the disk, so much is left to who sends: copies do not take it. Copies of an account have so many quotas at most.
+SPARE, KEPT_QUOTAS = 0.1, 3
 # Files of one account that are kept an eye on, and those that are told by name.
 MOST_FILES, MOST_TOLD = 500_000, 3
 # Of a copy: whole; of a repository that changed meanwhile; of one that has lost something.
@@ -148,6 +153,27 @@ def findings(state: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def in_the_way(size: int, kept: int, quota: int, free: int, disk: int) -> str:
+    """Why no copy is made of what an account has, for a person; empty where one is. All in bytes; quota: 0 for none."""
+    if quota and size > quota:
+        return (
+            f"it has {size >> 20} MiB, more than its quota of {quota >> 20}, and nobody sends there until that is more"
+        )
+    if quota and kept > KEPT_QUOTAS * quota:
+        return f"its copies have {kept >> 20} MiB, more than {KEPT_QUOTAS} times its quota of {quota >> 20}"
+    if free < disk * SPARE:
+        return f"the disk has {free >> 20} MiB left of {disk >> 20}, too little for copies"
+    return ""
+
+
+def read_only(accounts: Sequence[str]) -> str:
+    """What sshd is told of accounts that may read alone."""
+    lines = ["# Written by flotilla-kept; changes made here are lost."]
+    if accounts:
+        lines += [f"Match User {','.join(sorted(accounts))}", "    ForceCommand internal-sftp -R"]
+    return "\n".join(lines) + "\n"
+
+
 def copies_of(listing: str) -> list[dict[str, Any]]:
     """Copies as `{id, at, settled}`, oldest first, from `restic snapshots --json`."""
     found = [
@@ -200,16 +226,23 @@ class Keeper:
         self.base = Path(given["directory"])
         self.kept = self.base / "kept"
         self.retention_days, self.kept_days = int(given["retention_days"]), int(given["kept_days"])
+        self.quota = int(given["quota_gb"]) * 1_000_000_000
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """No other run or return meanwhile. Raises BusyError."""
+    def alone(self, wait: float = LOOK_SECONDS) -> Iterator[None]:
+        """No other run or return meanwhile. wait: seconds for who only looks whether there is one. Raises BusyError."""
+        end = time.monotonic() + wait
         with (self.kept / "lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                what = "copies are being made or put back on this host: one at a time. Next: wait for it and run again"
-                raise BusyError(what) from None
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() < end:
+                        time.sleep(0.1)
+                        continue
+                    what = "copies are being made or put back here: one at a time. Next: wait for it and run again"
+                    raise BusyError(what) from None
             yield
 
     def directory(self, account: str) -> Path:
@@ -230,6 +263,24 @@ class Keeper:
             if len(found) > MOST_FILES:
                 raise KeptError(f"it has more than {MOST_FILES} files, and nobody looks whether any is lost")
         return found
+
+    def size(self, account: str) -> int:
+        """Bytes of what an account has sent. Raises KeptError, OSError."""
+        return sum(about[0] for about in self.look(account).values())
+
+    def over(self, account: str) -> bool:
+        """Whether that is more than its quota, or cannot be counted."""
+        try:
+            return bool(self.quota) and self.size(account) > self.quota
+        except (KeptError, OSError):
+            return True
+
+    def in_the_way(self, account: str) -> str:
+        """Why no copy is made; empty where one is. Raises KeptError, OSError."""
+        disk = shutil.disk_usage(self.base)
+        kept = self.kept / account
+        copies = sum(about.st_size for _, about in _walk(account, kept)) if self.quota and kept.exists() else 0
+        return in_the_way(self.size(account) if self.quota else 0, copies, self.quota, disk.free, disk.total)
 
     def state(self, account: str) -> dict[str, Any]:
         """What the last run knew; nothing where none did."""
@@ -292,9 +343,10 @@ class Keeper:
             before = heads(account, self.look(account))
             words = ("backup", "--json", "--quiet", "--compression", "off", "--host", account, source.name)
             out = self.restic(account, *words, directory=source, codes=(0, INCOMPLETE))
-            said = next((json.loads(line) for line in reversed(out.splitlines()) if '"summary"' in line), None)
-            if said is None:
+            summaries: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines() if '"summary"' in line]
+            if not summaries:
                 raise KeptError(f"restic does not say what it copied: {last_lines(out)}")
+            said = summaries[-1]
             files = self.look(account)
             whole = heads(account, files) == before
             following = compared(account, state, files, self.retention_days, time.time())
@@ -341,12 +393,18 @@ def _walk(account: str, directory: Path) -> Iterator[tuple[str, os.stat_result]]
 
 def run(keeper: Keeper) -> dict[str, Any]:
     """A copy of what each account has sent. One that fails keeps no other one from being made."""
-    made = []
+    made, over = [], []
     with keeper.alone():
         for account in keeper.accounts():
             began, state = time.time(), keeper.state(account)
             one: dict[str, Any] = {"account": account, "outcome": "done"}
+            if keeper.over(account):
+                over.append(account)
             try:
+                # Also where no copy can be made.
+                state |= compared(account, state, keeper.look(account), keeper.retention_days, time.time())
+                if why := keeper.in_the_way(account):
+                    raise KeptError(why)
                 copied, following = keeper.copy(account, state)
                 one |= copied
                 state |= {"tried_at": began, "error": "", **following}
@@ -359,6 +417,7 @@ def run(keeper: Keeper) -> dict[str, Any]:
             one["seconds"] = round(time.time() - began, 1)
             keeper.write(account, state)
             made.append(one)
+        let_read_alone(over)
     return {"outcome": "failed" if any(one["outcome"] == "failed" for one in made) else "done", "accounts": made}
 
 
@@ -386,7 +445,7 @@ def status(keeper: Keeper) -> dict[str, Any]:
         )
     running = False
     try:
-        with keeper.alone():
+        with keeper.alone(wait=0):
             pass
     except BusyError:
         running = True
@@ -443,6 +502,16 @@ def put_back(keeper: Keeper, account: str, wanted: str) -> dict[str, Any]:
         "aside": str(aside),
         "seconds": round(time.time() - began, 1),
     }
+
+
+def let_read_alone(accounts: Sequence[str]) -> None:
+    """These may read what they have sent, and write nothing; all others may write. A change ends what is being sent."""
+    with opened(SSHD) as place:
+        text = read_only(accounts).encode()
+        if (place.read(READ_ONLY) if place.entry(READ_ONLY) else read_only(()).encode()) == text:
+            return
+        place.write(READ_ONLY, text)
+    subprocess.run(["systemctl", "restart", SSHD_UNIT], check=True, capture_output=True, timeout=ASK_SECONDS)
 
 
 def shut_out(account: str) -> None:

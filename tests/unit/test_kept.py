@@ -24,6 +24,8 @@ from plugins.scripts.flotilla_kept import (
     copies_of,
     findings,
     heads,
+    in_the_way,
+    read_only,
     watched,
 )
 
@@ -126,6 +128,31 @@ def test_a_backup_that_ends_meanwhile_is_copied_again(account: str, path: str) -
 
 def test_a_backup_without_its_manifest_is_none_yet() -> None:
     assert watched(DATABASES, files(BUNDLE)) == {}
+
+
+# -- how much an account may have ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "copies", "quota", "free", "why"),
+    [
+        (101, 0, 100, 500, "it has 101 MiB, more than its quota of 100"),
+        (99, 301, 100, 500, "its copies have 301 MiB, more than 3 times its quota of 100"),
+        (99, 299, 0, 99, "the disk has 99 MiB left of 1000, too little for copies"),
+        (99, 299, 100, 500, ""),
+        (900, 900, 0, 500, ""),
+    ],
+)
+def test_no_account_takes_the_disk_from_others(size: int, copies: int, quota: int, free: int, why: str) -> None:
+    said = in_the_way(size << 20, copies << 20, quota << 20, free << 20, 1000 << 20)
+    assert said.startswith(why) if why else not said
+
+
+def test_an_account_that_has_too_much_may_read_alone() -> None:
+    assert read_only([VOLUMES, DATABASES]).endswith(
+        f"Match User {DATABASES},{VOLUMES}\n    ForceCommand internal-sftp -R\n"
+    )
+    assert "Match" not in read_only([])
 
 
 # -- which copy comes back ----------------------------------------------------------------------------------------

@@ -131,6 +131,37 @@ def test_no_sender_reaches_the_copies(host: Host, account: str) -> None:
     assert keeper(host, "run")["outcome"] == "done"
 
 
+@pytest.fixture
+def little_quota(host: Host) -> Iterator[None]:
+    """Less than what the databases have, and more than what the volumes have."""
+    settings = json.loads(host.check_output(f"cp -p {KEYS}/kept.json /root/kept.json; cat {KEYS}/kept.json"))
+    host.check_output(f"cat > {KEYS}/kept.json << 'END'\n{json.dumps({**settings, 'quota_gb': 1})}\nEND")
+    # A file of its own with a hole of that size.
+    place = f"{BASE}/repository/hole"
+    host.check_output(f"truncate -s 2G {place} && chown {backups.ACCOUNT}: {place}")
+    yield
+    host.check_output(f"rm -f {place}; mv /root/kept.json {KEYS}/kept.json")
+    assert keeper(host, "run")["outcome"] == "done"
+
+
+@pytest.mark.usefixtures("before", "little_quota")
+def test_an_account_with_more_than_its_quota_may_only_read(host: Host) -> None:
+    assert host.run("flotilla-kept run").rc == 1
+    assert "more than its quota" in wrong(host)
+    over, within = SENDERS
+    said = sftp(host, over, "ls repository", "put /root/batch repository/more", "rm repository/hole")
+    assert "repository/droplet" in said
+    assert said.lower().count("permission denied") == 2, said
+    sftp(host, within, f"put /root/batch volumes/{within}/more", f"rm volumes/{within}/more")
+    assert volumes(host, "run")["outcome"] == "done"
+
+
+@pytest.mark.usefixtures("before")
+def test_an_account_that_has_less_again_may_write(host: Host) -> None:
+    assert backed_up(host, "incr")["outcome"] == "done"
+    assert wrong(host) == ""
+
+
 @pytest.fixture(scope="module")
 def destroyed(host: Host, before: None) -> None:
     """All that the senders' keys reach: written over, and every second file removed."""
