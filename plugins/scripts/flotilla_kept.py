@@ -120,7 +120,9 @@ def compared(
             if now - new[1] / 1e9 >= SETTLED_SECONDS:
                 following[path] = new
         elif old is not None and new is None:
-            if must_stay and old[2] > young:
+            # restic changes a key by adding one first.
+            replaced = path.startswith("keys/") and any(other.startswith("keys/") for other in files)
+            if must_stay and old[2] > young and not replaced:
                 lost.setdefault(path, now)
         elif old is not None and new is not None:
             if (old[0], old[1]) != (new[0], new[1]):
@@ -280,7 +282,7 @@ class Keeper:
         disk = shutil.disk_usage(self.base)
         kept = self.kept / account
         copies = sum(about.st_size for _, about in _walk(account, kept)) if self.quota and kept.exists() else 0
-        return in_the_way(self.size(account) if self.quota else 0, copies, self.quota, disk.free, disk.total)
+        return in_the_way(self.size(account) if self.quota else 0, copies, self.quota, disk.free, disk.used + disk.free)
 
     def state(self, account: str) -> dict[str, Any]:
         """What the last run knew; nothing where none did."""

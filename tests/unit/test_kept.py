@@ -91,6 +91,7 @@ def test_what_is_deleted_or_written_over_before_its_time_is_seen(
         (DATABASES, files(BUNDLE), {}),
         (DATABASES, files(f"{SEGMENT}.pgbackrest.tmp"), {}),
         (VOLUMES, RESTIC, {name: about for name, about in RESTIC.items() if name != "locks/one"}),
+        (VOLUMES, RESTIC, {name: about for name, about in RESTIC.items() if name != "keys/one"} | files("keys/two")),
     ],
 )
 def test_what_the_writers_do_themselves_is_no_finding(
