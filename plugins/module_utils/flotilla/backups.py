@@ -67,6 +67,18 @@ def problems(
         )
 
 
+def shared_keys(buckets: Mapping[str, Mapping[str, Any]], sources: Sources) -> Iterator[Problem]:
+    """Hosts that send to object storage with one access key. buckets: host → its `backup_s3`, as it is written."""
+    owners: dict[str, str] = {}
+    for host, s3 in sorted(buckets.items()):
+        key = str(s3.get("key"))
+        owner = host if "inventory_hostname" in key else owners.setdefault(key, host)
+        if owner != host:
+            what = f"is the same for `{owner}` and `{host}`: who breaks into one can delete what the other has sent"
+            fix = f"give each a key for its own prefix, in host_vars; see {HOW_TO}#object-storage"
+            yield Problem(sources.place("backup_s3"), "backup_s3.key", what, fix)
+
+
 def fingerprint(host_key: str) -> str:
     """SHA-256 of a public host key (`ssh-ed25519 AAAA… …`) in hex, as pgBackRest compares it. Raises ValueError."""
     words = host_key.split()
