@@ -13,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
-from flotilla import backups, kept, volumes
+from flotilla import backups, bucket, kept, volumes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -200,6 +200,19 @@ def flotilla_kept_report(
     return kept.report(seen, names, limits, "".join(f" -i {source}" for source in sources))
 
 
+def flotilla_bucket_report(hostvars: Hostvars, groups: Groups) -> dict[str, list[str]]:
+    """`lines` and `problems` of the buckets that hosts send to. It asks them."""
+    databases = {host: str(hostvars[host].get("backup_name") or host) for host in groups.get("postgres", [])}
+    prefixes = list(databases.items())
+    prefixes += [(host, f"volumes/{_name(hostvars, host)}") for host in flotilla_backup_senders(hostvars, groups)]
+    asked = {
+        host: (hostvars[host]["backup_s3"], prefix, int(hostvars[host].get("backup_retention_days", 7)))
+        for host, prefix in prefixes
+        if hostvars[host].get("backup_s3")
+    }
+    return bucket.report(asked, bool(groups.get("backup")))
+
+
 def _kept_accounts(hostvars: Hostvars, groups: Groups) -> dict[str, str]:
     sending = flotilla_backup_senders(hostvars, groups)
     return kept.accounts({host: volumes.account(_name(hostvars, host)) for host in sending})
@@ -242,6 +255,7 @@ class FilterModule:
             "flotilla_backup_stale": flotilla_backup_stale,
             "flotilla_backup_volumes": flotilla_backup_volumes,
             "flotilla_backup_wanted": flotilla_backup_wanted,
+            "flotilla_bucket_report": flotilla_bucket_report,
             "flotilla_kept_account": flotilla_kept_account,
             "flotilla_kept_report": flotilla_kept_report,
             "flotilla_volumes_key": volumes.key,
