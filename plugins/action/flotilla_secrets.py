@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from flotilla.vault import (
     AUTHORITIES,
-    BACKUP_KEY,
+    BACKUP_KEYS,
     KEYS,
     Vault,
     VaultError,
@@ -150,7 +150,7 @@ def _why_not_rotated(name: str, values: Mapping[str, Any], asked: set[str]) -> s
         return "is no password. Next: ansible-playbook playbooks/rotate-authority.yml"
     if name in KEYS:
         return "is a private key, and no password. Next: see docs/how-to/public-certificate.md"
-    if name == BACKUP_KEY:
+    if name in BACKUP_KEYS:
         return "opens the backups that are there, and no other does. Next: see docs/how-to/back-up.md"
     if name not in values:
         similar = get_close_matches(name, values, n=1)

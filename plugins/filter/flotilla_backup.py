@@ -13,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
-from flotilla import backups, volumes
+from flotilla import backups, bucket, kept, volumes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -178,6 +178,46 @@ def flotilla_backup_report(
     return backups.report(seen, limits, inventory, time.time())
 
 
+def flotilla_kept_account(hostvars: Hostvars, groups: Groups, what: str) -> str:
+    """The account that is meant: by `databases`, or by a host that sends volumes."""
+    known = _kept_accounts(hostvars, groups)
+    if what not in known:
+        raise AnsibleFilterError(f"command line: of: there is no `{what}`. Next: -e of={' or -e of='.join(known)}")
+    return known[what]
+
+
+def flotilla_kept_report(
+    hostvars: Hostvars, groups: Groups, asked: Sequence[Mapping[str, Any]], sources: Sequence[str]
+) -> dict[str, list[str]]:
+    """`lines` and `problems` of what a loop (`status_keeper`) registered of `flotilla-kept status`."""
+    seen = {
+        str(one["status_keeper"]): {"said": answered(one), "msg": one.get("stderr") or one.get("msg")}
+        for one in asked
+        if "status_keeper" in one
+    }
+    names = {account: name for name, account in _kept_accounts(hostvars, groups).items()}
+    limits = {host: backups.limits(hostvars[host])["kept_max_age_hours"] for host in seen}
+    return kept.report(seen, names, limits, "".join(f" -i {source}" for source in sources))
+
+
+def flotilla_bucket_report(hostvars: Hostvars, groups: Groups) -> dict[str, list[str]]:
+    """`lines` and `problems` of the buckets that hosts send to. It asks them."""
+    databases = {host: str(hostvars[host].get("backup_name") or host) for host in groups.get("postgres", [])}
+    prefixes = list(databases.items())
+    prefixes += [(host, f"volumes/{_name(hostvars, host)}") for host in flotilla_backup_senders(hostvars, groups)]
+    asked = {
+        host: (hostvars[host]["backup_s3"], prefix, int(hostvars[host].get("backup_retention_days", 7)))
+        for host, prefix in prefixes
+        if hostvars[host].get("backup_s3")
+    }
+    return bucket.report(asked, bool(groups.get("backup")))
+
+
+def _kept_accounts(hostvars: Hostvars, groups: Groups) -> dict[str, str]:
+    sending = flotilla_backup_senders(hostvars, groups)
+    return kept.accounts({host: volumes.account(_name(hostvars, host)) for host in sending})
+
+
 def answered(result: Mapping[str, Any]) -> Any:
     """The JSON object that a command's last line is; None where it is none."""
     lines = str(result.get("stdout") or "").splitlines()
@@ -215,6 +255,9 @@ class FilterModule:
             "flotilla_backup_stale": flotilla_backup_stale,
             "flotilla_backup_volumes": flotilla_backup_volumes,
             "flotilla_backup_wanted": flotilla_backup_wanted,
+            "flotilla_bucket_report": flotilla_bucket_report,
+            "flotilla_kept_account": flotilla_kept_account,
+            "flotilla_kept_report": flotilla_kept_report,
             "flotilla_volumes_key": volumes.key,
             "flotilla_volumes_known_hosts": volumes.known_hosts,
             "flotilla_volumes_made": flotilla_volumes_made,

@@ -29,7 +29,7 @@ from typing import Any
 # The role installs it there, beside this.
 sys.path.append("/usr/local/lib/flotilla")
 
-from flotilla.contained import opened
+from flotilla.contained import opened, seen_alone
 from flotilla.terminal import visible
 
 HOME = Path("/opt/flotilla/volumes")
@@ -49,16 +49,6 @@ LONG_SECONDS = 86_400
 SPARE_BYTES = 256 * 1024 * 1024
 HEALTHY_SECONDS = 120
 REWRITE_SECONDS = 600
-# A program that walks by path, where no link below `$1/$2` leads anywhere and nothing there can be written: in a mount
-# namespace of its own. Arguments: the directory above, the directory's name, the program.
-SEEN_ALONE = """\
-set -e
-mount --bind "$1/$2" "$1/$2"
-mount -o remount,bind,ro,nosymfollow "$1/$2"
-cd "$1"
-shift 2
-exec "$@"
-"""
 NEXT_RESTORE = "ansible-playbook playbooks/restore.yml -e volume={volume} -e to=latest -e into=place"
 
 
@@ -77,8 +67,8 @@ def explain(text: str, repository: str) -> str:
     """What restic's words mean, where they are known; else its last lines."""
     if "wrong password or no key found" in text:
         return (
-            f"the repository {repository} cannot be opened: backup_key (vault_backup_key) is not the one that it was "
-            "made with. Next: put the old key back into the vault, then playbooks/provision.yml"
+            f"the repository {repository} cannot be opened: backup_volumes_key (vault_backup_volumes_key) is not the "
+            "one that it was made with. Next: put the old key back into the vault, then playbooks/provision.yml"
         )
     damage = (
         r"ciphertext verification failed|invalid data returned|hash does not match|does not match id|"
@@ -239,15 +229,15 @@ class Repository:
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
             "RESTIC_REPOSITORY": str(about["url"]),
-            "RESTIC_PASSWORD_FILE": str(HOME / "key"),
             "RESTIC_CACHE_DIR": str(CACHE),
             **about.get("environment", {}),
         }
 
-    def restic(self, *words: str, seconds: float = LONG_SECONDS, directory: Path | None = None) -> tuple[int, str, str]:
+    def restic(
+        self, *words: str, seconds: float = LONG_SECONDS, directory: Path | None = None, key: str = "key"
+    ) -> tuple[int, str, str]:
         """Exit code and the two streams. directory: of a container's, to work beside: its links lead nowhere."""
-        alone = ("unshare", "--mount", "--propagation", "private", "sh", "-c", SEEN_ALONE, "sh")
-        within = (*alone, str(directory.parent), directory.name) if directory else ()
+        within = seen_alone(directory) if directory else ()
         try:
             done = subprocess.run(
                 [*within, "restic", *self._options, *words],
@@ -255,7 +245,7 @@ class Repository:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                env=self._environment,
+                env={**self._environment, "RESTIC_PASSWORD_FILE": str(HOME / key)},
                 timeout=seconds,
             )
         except subprocess.TimeoutExpired:
@@ -279,6 +269,25 @@ class Repository:
         if not missing(complaint or out):
             raise VolumeError(explain(complaint or out, self.name))
         self.ask("init", seconds=ASK_SECONDS)
+        return True
+
+    def renew(self) -> bool:
+        """Let the key of now open it, and no more the one that the database's host can make; whether that one did.
+
+        Where it was cut short, the next one ends it.  Raises VolumeError.
+        """
+        code, out, _ = self.restic("key", "list", "--json", seconds=ASK_SECONDS, key="old-key")
+        if code:
+            return False
+        if self.restic("cat", "config", seconds=ASK_SECONDS)[0]:
+            code, _, complaint = self.restic(
+                "key", "add", "--new-password-file", str(HOME / "key"), seconds=ASK_SECONDS, key="old-key"
+            )
+            if code:
+                raise VolumeError(explain(complaint, self.name))
+        for one in json.loads(out):
+            if one["current"]:
+                self.ask("key", "remove", str(one["id"]), seconds=ASK_SECONDS)
         return True
 
     def snapshots(self) -> list[dict[str, Any]]:
@@ -501,7 +510,10 @@ def ready() -> dict[str, Any]:
     """See that each repository is there and can be opened. Raises VolumeError."""
     given = settings()
     with alone():
-        made = [repository.made() for repository in repositories(given)]
+        every = repositories(given)
+        # An older Flotilla's key is that of the databases too.
+        renewed = [repository.renew() for repository in every]
+        made = [repository.made() for repository in every] + renewed
     if stored("since.json") is None:
         store("since.json", {"at": clock(time.time())})
     return {"made": any(made)}

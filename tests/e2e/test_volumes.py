@@ -17,7 +17,12 @@ from tests.e2e.waiting import GENEROUS_SECONDS, eventually
 pytestmark = pytest.mark.thorough
 
 LAB = Lab(
-    overlay={"backup_key": "{{ vault_backup_key }}", "backup_retention_days": 1, "redis_durable": True},
+    overlay={
+        "backup_key": "{{ vault_backup_key }}",
+        "backup_volumes_key": "{{ vault_backup_volumes_key }}",
+        "backup_retention_days": 1,
+        "redis_durable": True,
+    },
     more_hosts={"backup": {"staging-backup-1": {"ansible_host": "198.51.100.20", "private_address": "10.1.0.20"}}},
 )
 BACKUP, RESTORE, STATUS = (f"playbooks/{name}.yml" for name in ("backup", "restore", "status"))

@@ -91,6 +91,22 @@ def test_backups_have_a_key_and_a_place_of_their_own(
     assert all(problem.where and problem.next for problem in found)
 
 
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ({"db-1": "{{ vault_s3 }}", "app-1": "{{ vault_s3 }}"}, ["backup_s3.key: is the same for `app-1` and `db-1`"]),
+        ({"db-1": "{{ vault_s3_db }}", "app-1": "{{ vault_s3_app }}"}, []),
+        ({"db-1": "{{ vault_s3[inventory_hostname] }}", "app-1": "{{ vault_s3[inventory_hostname] }}"}, []),
+        ({"db-1": "{{ vault_s3 }}"}, []),
+    ],
+)
+def test_each_host_has_a_key_of_its_own_for_object_storage(keys: dict[str, str], wrong: list[str]) -> None:
+    buckets = {host: {**S3, "key": key} for host, key in keys.items()}
+    found = [str(one) for one in backups.shared_keys(buckets, Sources((), Path("/")))]
+    assert len(found) == len(wrong)
+    assert all(words in text for words, text in zip(wrong, found, strict=True))
+
+
 def test_a_host_key_is_compared_by_its_digest() -> None:
     assert backups.fingerprint(HOST_KEY) == hashlib.sha256(KEY).hexdigest()
 

@@ -35,7 +35,7 @@ def test_each_program_is_one_that_is_confined() -> None:
     installed = {name.rpartition("/")[2]: content for name, content in placed.items() if name.endswith(".py")}
     assert programs <= installed.keys()
     started = [name for name in placed if name.startswith("/usr/local/sbin/") and "observe" not in name]
-    assert {"flotilla-acme", "flotilla-backup", "flotilla-restore", "flotilla-volumes"} <= {
+    assert {"flotilla-acme", "flotilla-backup", "flotilla-kept", "flotilla-restore", "flotilla-volumes"} <= {
         name.rpartition("/")[2] for name in started
     }
     for name in started:
@@ -66,7 +66,7 @@ def test_each_unit_that_runs_a_program_has_the_sandbox() -> None:
         for path in sorted((ROOT / "roles" / role / "templates").iterdir())
         if f"{{{{ {ROLES[role]}_program }}}}" in path.read_text() and path.name != "confined.j2"
     ]
-    assert len(units) == 6
+    assert len(units) == 7
     for role, name in units:
         assert "\nUMask=0077\nA=/b /c\n" in rendered(role, name), name
     for path in (ROOT / "roles").glob("*/templates/*.service*"):

@@ -98,6 +98,9 @@ ROOTS_OWN = {
         postgres_restore.write postgres_upgrade.check postgres_upgrade.confirm postgres_upgrade.state
         postgres_upgrade.undo
     """,
+    "kept/ below backup_directory and /etc/flotilla/backup: no account of the backup host can reach or change them": """
+        flotilla_kept.Keeper.alone flotilla_kept.put_back flotilla_kept.settings
+    """,
     "the directory that the engine keeps a volume in, above what is mounted": """
         flotilla_volumes.adopt flotilla_volumes.backed_up flotilla_volumes.exchange flotilla_volumes.place
         flotilla_volumes.redis_files

@@ -264,7 +264,7 @@ def test_a_new_place_that_shows_a_text_as_it_is_would_be_found(text: str) -> Non
 
 def test_a_program_of_a_host_is_installed_with_what_makes_text_visible() -> None:
     needing = {path.name for path in ROOT.glob("plugins/scripts/*.py") if "flotilla.terminal" in path.read_text()}
-    assert len(needing) == 6
+    assert len(needing) == 7
     seen = set()
     for path in ROOT.glob("roles/*/vars/main.yml"):
         variables = yaml.safe_load(path.read_text())

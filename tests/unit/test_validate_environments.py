@@ -102,7 +102,7 @@ def test_the_inventories_that_ship_share_nothing(base: Path) -> None:
     assert (
         """
 staging: 1 host, 1 app, 9 secrets; its inputs are right; budget `staging`: 30 USD a month, alert at 80 %
-production: 5 hosts, 1 app, 10 secrets; its inputs are right; budget `production`: 80 USD a month, alert at 80 %
+production: 5 hosts, 1 app, 11 secrets; its inputs are right; budget `production`: 80 USD a month, alert at 80 %
 staging and production
   addresses: 2 and 10, none shared
   private networks: 1 and 1, none shared
@@ -112,7 +112,7 @@ staging and production
   private key files: 0 and 1, none shared
   authorised keys: 1 and 1, none shared
   vaults: 1 and 1, each with an id and a password of its own
-  secrets: 9 and 10, none shared
+  secrets: 9 and 11, none shared
   backup buckets: 0 and 0, none shared
   budgets: 1 and 1, none shared
 """
@@ -181,7 +181,7 @@ def test_a_secret_under_another_name_is_found_and_may_be_shared_on_purpose(base:
     append(topics["production"], "environment_shared: [{what: vault_accounts.registry, with: staging, reason: moving}]")
     status, said = validate(base, *ENVIRONMENTS)
     assert status == 0, said
-    assert "  secrets: 9 and 11, shared: vault_registry_password on purpose (moving)" in said
+    assert "  secrets: 9 and 12, shared: vault_registry_password on purpose (moving)" in said
 
 
 def test_each_environment_s_own_inputs_are_checked(base: Path) -> None:

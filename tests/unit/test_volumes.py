@@ -91,13 +91,14 @@ def test_a_declared_volume_is_not_refused() -> None:
 @pytest.mark.parametrize(
     ("hosts", "variables", "places", "said"),
     [
-        ({"app-1": {}}, {"backup_key": "k"}, [], "the volumes of `app-1` have no place"),
-        ({"app-1": {}}, {"backup_key": "k"}, ["app-1"], "one lost disk would take both"),
-        ({"app-1": {}, "cache-1": {}}, {"backup_key": "k"}, ["cache-1"], "`cache-1` is the only host in it"),
+        ({"app-1": {}}, {"backup_volumes_key": "k"}, [], "the volumes of `app-1` have no place"),
+        ({"app-1": {}}, {"backup_volumes_key": "k"}, ["app-1"], "one lost disk would take both"),
+        ({"app-1": {}, "cache-1": {}}, {"backup_volumes_key": "k"}, ["cache-1"], "`cache-1` is the only host in it"),
+        ({"app-1": {}}, {"backup_key": "k"}, ["cache-1"], "backup_volumes_key: is missing"),
         ({"app-1": {}}, {}, ["cache-1"], "encrypts the backups of its volumes"),
         (
             {"app-1": {"backup_volumes_name": "x"}, "app-2": {"backup_volumes_name": "x"}},
-            {"backup_key": "k"},
+            {"backup_volumes_key": "k"},
             ["cache-1"],
             "would share a repository",
         ),
@@ -115,9 +116,9 @@ def test_nothing_keeps_them() -> None:
     hosts: dict[str, Any] = {"app-1": {}, "app-2": {}}
     sources = Sources((), Path("/"))
     for places in (["cache-1"], ["app-1", "app-2"]):
-        assert not list(volumes.problems(hosts, {"backup_key": "k"}, places, sources, "x", declared=True))
+        assert not list(volumes.problems(hosts, {"backup_volumes_key": "k"}, places, sources, "x", declared=True))
     assert not list(
-        volumes.problems(hosts, {"backup_key": "k", "backup_s3": S3}, ["app-1"], sources, "x", declared=True)
+        volumes.problems(hosts, {"backup_volumes_key": "k", "backup_s3": S3}, ["app-1"], sources, "x", declared=True)
     )
 
 

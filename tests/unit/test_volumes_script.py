@@ -78,7 +78,7 @@ def test_what_is_not_there_is_told(volume: str, to: str, what: str, said: str) -
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (WRONG_KEY, "backup_key (vault_backup_key) is not the one"),
+        (WRONG_KEY, "backup_volumes_key (vault_backup_volumes_key) is not the one"),
         (DOWN, "the repository cache-1 cannot be reached"),
         ("ciphertext verification failed", "the repository cache-1 is damaged"),
         ("Fatal: repository contains errors", "the repository cache-1 is damaged"),

@@ -20,7 +20,13 @@ CONFIGURATION = "/etc/pgbackrest"
 # Below the directory that the account sees as its root.
 HOST_PATH = "/repository"
 # What status asks of an environment that says nothing else; roles/backup/defaults has the same.
-LIMITS = {"max_age_hours": 26, "wal_max_age_seconds": 300, "drill_max_age_days": 8, "pg_wal_max_mb": 0}
+LIMITS = {
+    "max_age_hours": 26,
+    "kept_max_age_hours": 26,
+    "wal_max_age_seconds": 300,
+    "drill_max_age_days": 8,
+    "pg_wal_max_mb": 0,
+}
 # By how much the clock of a host may be another than the controller's, which asks and is answered meanwhile.
 CLOCK_SECONDS = 120
 # What to do next.
@@ -59,6 +65,18 @@ def problems(
         yield Problem(
             sources.place("backup_full_calendar"), "backup_full_calendar", what, f"give it a time; see {HOW_TO}"
         )
+
+
+def shared_keys(buckets: Mapping[str, Mapping[str, Any]], sources: Sources) -> Iterator[Problem]:
+    """Hosts that send to object storage with one access key. buckets: host → its `backup_s3`, as it is written."""
+    owners: dict[str, str] = {}
+    for host, s3 in sorted(buckets.items()):
+        key = str(s3.get("key"))
+        owner = host if "inventory_hostname" in key else owners.setdefault(key, host)
+        if owner != host:
+            what = f"is the same for `{owner}` and `{host}`: who breaks into one can delete what the other has sent"
+            fix = f"give each a key for its own prefix, in host_vars; see {HOW_TO}#object-storage"
+            yield Problem(sources.place("backup_s3"), "backup_s3.key", what, fix)
 
 
 def fingerprint(host_key: str) -> str:

@@ -24,6 +24,16 @@ from typing import BinaryIO
 MOST = 1024 * 1024
 # As many links as the kernel follows (path_resolution(7)).
 MOST_LINKS = 40
+# A program that walks by path, where no link below `$1/$2` leads anywhere and nothing there can be written: in a mount
+# namespace of its own. Arguments: the directory above, the directory's name, the program.
+SEEN_ALONE = """\
+set -e
+mount --bind "$1/$2" "$1/$2"
+mount -o remount,bind,ro,nosymfollow "$1/$2"
+cd "$1"
+shift 2
+exec "$@"
+"""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -269,6 +279,12 @@ def opened(directory: Path, *, below: Path | None = None, make: int | None = Non
         yield place
     finally:
         os.close(place.descriptor)
+
+
+def seen_alone(directory: Path) -> tuple[str, ...]:
+    """Words to put before those of a program that is to walk a directory by path. It begins in the one above."""
+    alone = ("unshare", "--mount", "--propagation", "private", "sh", "-c", SEEN_ALONE, "sh")
+    return (*alone, str(directory.parent), directory.name)
 
 
 def copy(source: Path, target: Path, *, below: Path) -> None:

@@ -133,6 +133,9 @@ class Check:
             declared = bool(volumes.senders(self.groups, apps, lambda _: False))
             raw = sending[hosts[0]]
             yield from volumes.problems(sending, raw, places, self.sources, command, declared=declared)
+        buckets = {host: self.hosts[host].get("backup_s3") for host in {*hosts, *self.groups.get("postgres", [])}}
+        found = {host: s3 for host, s3 in buckets.items() if isinstance(s3, Mapping)}
+        yield from backups.shared_keys(found, self.sources)
 
     def _redis(self) -> Iterator[Problem]:
         """Apps that could read what another one keeps in Redis: all apps, whichever are deployed."""

@@ -29,7 +29,7 @@ AUTHORITIES = "vault_pki_authorities"
 # Nor these: private keys.
 KEYS = frozenset({"vault_acme_account_key", "vault_acme_certificate_key"})
 # What backups are encrypted with: another one would not open those that are there.
-BACKUP_KEY = "vault_backup_key"
+BACKUP_KEYS = frozenset({"vault_backup_key", "vault_backup_volumes_key"})
 # Names whose value is a login of Postgres, and no password.
 LOGIN = re.compile(r"vault_[a-z0-9_]+_user")
 REFERENCE = re.compile(r"\bvault_[a-z0-9_]+\b")

@@ -90,10 +90,13 @@ def problems(
     elif len(places) == 1 and places[0] in hosts and not s3:
         what = f"`{places[0]}` is the only host in it, and has volumes of its own: one lost disk would take both"
         yield Problem(sources.place("backup"), "backup", what, f"put another host into the group; see {HOW_TO}")
-    if (places or s3) and not variables.get("backup_key"):
-        what = f"is missing, and `{sorted(hosts)[0]}` encrypts the backups of its volumes with it"
-        fix = f'add backup_key: "{{{{ vault_backup_key }}}}" to group_vars/all/backup.yml, then {command}'
-        yield Problem(sources.last, "backup_key", what, fix)
+    if (places or s3) and not variables.get("backup_volumes_key"):
+        what = f"is missing, and `{sorted(hosts)[0]}` encrypts the backups of its volumes with a key made of it"
+        fix = (
+            'add backup_volumes_key: "{{ vault_backup_volumes_key }}" to group_vars/all/backup.yml, then '
+            f"{command}; backup_key stays: docs/how-to/back-up.md#keys"
+        )
+        yield Problem(sources.last, "backup_volumes_key", what, fix)
     named: dict[str, str] = {}
     for host, mine in hosts.items():
         name = str(mine.get("backup_volumes_name") or host)
@@ -104,12 +107,12 @@ def problems(
         named[name] = host
 
 
-def key(backup_key: str, name: str) -> str:
-    """What a host's repository is encrypted with: from it, neither `backup_key` nor another host's key can be had.
+def key(backup_volumes_key: str, name: str) -> str:
+    """What a host's repository is encrypted with: from it, neither `backup_volumes_key` nor another's key can be had.
 
     name: the host's in the repositories. HMAC-SHA256, as RFC 5869 (2.3) expands a key.
     """
-    return hmac.new(backup_key.encode(), b"flotilla volumes\0" + name.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(backup_volumes_key.encode(), b"flotilla volumes\0" + name.encode(), hashlib.sha256).hexdigest()
 
 
 def account(name: str) -> str:

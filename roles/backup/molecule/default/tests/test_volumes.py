@@ -81,21 +81,34 @@ def test_two_at_once_are_refused(host: Host) -> None:
 def test_a_wrong_key_is_told(host: Host) -> None:
     host.check_output(f"cp -p {HOME}/key {HOME}/kept && echo another > {HOME}/key")
     try:
-        assert "backup_key (vault_backup_key) is not the one" in volumes(host, "status")["errors"][0]
+        assert "backup_volumes_key (vault_backup_volumes_key) is not the one" in volumes(host, "status")["errors"][0]
     finally:
         host.check_output(f"mv {HOME}/kept {HOME}/key")
 
 
-def restic(host: Host, *words: str) -> str:
+def restic(host: Host, *words: str, key: str = "key") -> str:
     """What restic itself prints of the repository."""
     (repository,) = json.loads(host.file(f"{HOME}/settings.json").content_string)["repositories"]
     return str(
         host.check_output(
-            f"cd {UPLOADS}/.. && RESTIC_PASSWORD_FILE={HOME}/key restic -o %s -r %s {' '.join(words)}",
+            f"cd {UPLOADS}/.. && RESTIC_PASSWORD_FILE={HOME}/{key} restic -o %s -r %s {' '.join(words)}",
             repository["options"][0],
             repository["url"],
         )
     )
+
+
+@pytest.mark.usefixtures("uploads")
+def test_a_key_that_the_databases_host_can_make_opens_it_no_more(host: Host) -> None:
+    """As an older Flotilla left it: the repository opens with what is made of backup_key."""
+    (only,) = json.loads(restic(host, "key list --json"))
+    restic(host, "key add", "--new-password-file", f"{HOME}/old-key")
+    restic(host, "key remove", str(only["id"]), key="old-key")
+    assert "is not the one" in volumes(host, "status")["errors"][0]
+    assert volumes(host, "ready") == {"made": True}
+    assert volumes(host, "ready") == {"made": False}
+    assert len(json.loads(restic(host, "key list --json"))) == 1
+    assert volumes(host, "run")["outcome"] == "done"
 
 
 @pytest.mark.usefixtures("uploads")
