@@ -297,7 +297,7 @@ def test_a_neighbour_s_routes_lead_to_no_container_and_no_loopback_port(
 ) -> None:
     host = front.on(HOSTS[0])
     publish = f"--publish=127.0.0.1:{LOOPBACK_PORT}:80"
-    host.ssh(f"docker run --detach --name=loopback {publish} nginx:1.26")
+    host.ssh(f"docker run --detach --name=loopback {publish} nginx:1.30")
     inspect = "docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}'"
     services = "$(docker ps --quiet --filter label=com.docker.compose.service=api)"
     containers = host.ssh(f"{inspect} {services} loopback").split()

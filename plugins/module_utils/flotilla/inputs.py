@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
 from functools import partial
 from operator import getitem
 from pathlib import Path
@@ -12,7 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
-from . import acme, backups, exposure, pooling, struck, volumes
+from . import acme, backups, exposure, image_support, pooling, struck, volumes
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_served, with_defaults
 from .bundle import BundleError, collect
@@ -132,6 +133,18 @@ class Check:
             declared = bool(volumes.senders(self.groups, apps, lambda _: False))
             raw = sending[hosts[0]]
             yield from volumes.problems(sending, raw, places, self.sources, command, declared=declared)
+
+    def unsupported_images(self, today: date) -> list[Problem]:
+        """Images of the hosts' stacks that leave support, or have left it. They are warnings: nothing is refused."""
+        found: list[image_support.Used] = []
+        for host in self.hosts:
+            groups = [group for group, members in self.groups.items() if host in members]
+            try:
+                found += image_support.used(groups, self.hostvars[host], self.roles)
+            except AnsibleError:
+                # What cannot be worked out was reported with the types.
+                continue
+        return list(image_support.problems(found, today, self.sources, self.inventory))
 
     def _firewall(self) -> Iterator[Problem]:
         """The firewall's variables of each host, whose types are right."""
