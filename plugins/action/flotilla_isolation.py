@@ -8,6 +8,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ class ActionModule(ActionBase):
             )
         result = _result(lines, problems, [value for one in read for value in one.values])
         said = [line for one in read for app in one.environment.apps for line in loud(app["name"], app["privileges"])]
+        today = datetime.now(UTC).date()
+        said += [_without(str(old), one.values) for one in read for old in one.check.unsupported_images(today)]
         return {**result, "number": len(read), **({"warnings": list(dict.fromkeys(said))} if said else {})}
 
 

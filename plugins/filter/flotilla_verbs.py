@@ -52,6 +52,11 @@ def logs(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str) -> list[s
     return overview.logs(_said(hostvars, hosts, name))
 
 
+def images(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str) -> list[str]:
+    """How old the images of all hosts are."""
+    return overview.images(_said(hostvars, hosts, name))
+
+
 def targets_of(hostvars: Mapping[str, Any], hosts: Iterable[str], name: str, but: str = "") -> dict[str, list[int]]:
     """Address (the variable `name`) → ports that the host listens on, as it said in `validate_host`."""
     found = {}
@@ -67,6 +72,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Filter names, all prefixed with the project's."""
         return {
+            "flotilla_images_told": images,
             "flotilla_status": status,
             "flotilla_rooms": rooms,
             "flotilla_history": history,

@@ -322,6 +322,17 @@ class Environment:
         """As `over`, but before the lab's own inventory: secrets are still written there."""
         return replace(self, overlays=(*self.overlays, write_overlay(directory, variables)))
 
+    def run_an_older_build(self, stack: str, image: str) -> str:
+        """As if the tag had been pushed again since the host pulled it. Returns the id of what the stack runs."""
+        self.ssh(f"docker build --quiet --tag {image} -", given=f"FROM {image}\nLABEL older=build\n")
+        self.ssh(f"docker compose --project-directory /opt/flotilla/{stack} up --detach --wait")
+        return self.image_of(stack)
+
+    def image_of(self, stack: str) -> str:
+        """The id of the image that a stack's container runs."""
+        listed = f"docker ps --quiet --filter label=com.docker.compose.project={stack}"
+        return self.ssh(f"docker inspect --format '{{{{.Image}}}}' $({listed})").strip()
+
     def _droplet(self, key: str) -> str:
         droplets = json.loads((self.directory / "lab.json").read_text())["droplets"]
         return str(next(droplet[key] for droplet in droplets if droplet["host"] == self.host))

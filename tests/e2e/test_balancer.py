@@ -297,7 +297,7 @@ def test_a_neighbour_s_routes_lead_to_no_container_and_no_loopback_port(
 ) -> None:
     host = front.on(HOSTS[0])
     publish = f"--publish=127.0.0.1:{LOOPBACK_PORT}:80"
-    host.ssh(f"docker run --detach --name=loopback {publish} nginx:1.26")
+    host.ssh(f"docker run --detach --name=loopback {publish} nginx:1.30")
     inspect = "docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}'"
     services = "$(docker ps --quiet --filter label=com.docker.compose.service=api)"
     containers = host.ssh(f"{inspect} {services} loopback").split()
@@ -519,6 +519,54 @@ def test_hosts_are_patched_and_rebooted_one_after_another(front: Environment) ->
     again = front.playbook("playbooks/patch.yml", "--limit", HOSTS[0], "-e", "patch_upgrade=full").succeeded()
     assert {host: recap.changed for host, recap in again.recap.items()} == {HOSTS[0]: 0}
     assert f"{HOSTS[0]}: nothing to do" in again.text
+
+
+def test_newer_images_of_edges_and_balancer_cost_nothing(front: Environment) -> None:
+    """The registry's tags mean other builds than when the hosts pulled them: all hosts get the same ones."""
+    stacks = [*((front.on(host), "nginx", "nginx:1.30") for host in HOSTS), (front, "haproxy", "haproxy:3.0")]
+    newest = [host.image_of(stack) for host, stack, _ in stacks]
+    older = [host.run_an_older_build(stack, image) for host, stack, image in stacks]
+    assert not set(older) & set(newest)
+    all_hosts_answer(front)
+    with load_on(front, *GETS_AND_POSTS, Stream(Kind.SLOW, Mode.NEW, concurrency=2)) as load:
+        done = front.playbook(
+            "playbooks/patch.yml", "--limit", "app:loadbalancer", "-e", "patch_reboot=never"
+        ).succeeded()
+        result = load.stop()
+    print(f"\nrenewed in {done.seconds:.0f} s\n{result.summary()}")
+    assert not result.failures, result.summary(shown=30)
+    stored_once(front, result)
+    assert [host.image_of(stack) for host, stack, _ in stacks] == newest
+    all_hosts_answer(front)
+
+
+@pytest.mark.thorough
+def test_newer_images_of_data_keep_it(front: Environment) -> None:
+    """Redis and Postgres are other containers then, with what was in them, on the networks that they had joined.
+
+    Postgres' image is built on its host, with pgBackRest: it is built again, on the base that the registry has.
+    """
+    cache, database = front.on("production-cache-1"), front.on("production-db-1")
+    rows = database.sql("SELECT count(*) FROM notes")
+    newest, base = cache.image_of("redis"), database.ssh(BASE)
+    cache.run_an_older_build("redis", "redis:7")
+    built = database.run_an_older_build("postgres", "postgres:17")
+    assert database.ssh(BASE) != base
+    networks = [cache.ssh(JOINED.format("redis")), database.ssh(JOINED.format("postgres"))]
+    front.playbook("playbooks/patch.yml", "--limit", "redis:postgres", "-e", "patch_reboot=never").succeeded()
+    assert (cache.image_of("redis"), database.ssh(BASE)) == (newest, base)
+    assert database.image_of("postgres") != built
+    assert [cache.ssh(JOINED.format("redis")), database.ssh(JOINED.format("postgres"))] == networks
+    front.live_within(GENEROUS_SECONDS)
+    assert database.sql("SELECT count(*) FROM notes") == rows
+
+
+# What the database's image is built on.
+BASE = "docker image inspect --format '{{.Id}}' postgres:17"
+# What a stack's container has joined; it has the stack's name.
+JOINED = (
+    "docker inspect --format '{{{{range $name, $_ := .NetworkSettings.Networks}}}}{{{{println $name}}}}{{{{end}}}}' {}"
+)
 
 
 @pytest.mark.thorough

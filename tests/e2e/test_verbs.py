@@ -123,6 +123,45 @@ def test_the_status_fails_when_something_is_down(served: Environment) -> None:
     assert f"{HOST}: notes: worker is exited" in run.text
 
 
+def test_patching_renews_an_image_and_drops_nothing(served: Environment) -> None:
+    """The registry's tag means another build than when the host pulled it; no balancer could send traffic elsewhere."""
+    newest = served.image_of("nginx")
+    older = served.run_an_older_build("nginx", "nginx:1.30")
+    assert older != newest
+    aged = rf"{HOST} +nginx +nginx:1\.30 +0 days +\d+ days +a newer build: playbooks/patch\.yml"
+    assert re.search(aged, served.playbook("playbooks/status.yml").succeeded().text)
+    due = "renew nginx (nginx:1.30 has a newer build)"
+    patch = ("playbooks/patch.yml", "-e", "patch_reboot=never")
+    assert due in served.playbook(*patch, "--check").succeeded().text
+    assert served.image_of("nginx") == older
+    # A kept connection is another matter: Nginx may close it in the moment that a request is sent.
+    streams = (
+        Stream(Kind.GET, Mode.NEW, rate=30),
+        Stream(Kind.POST, Mode.NEW, rate=10),
+        Stream(Kind.SLOW, Mode.NEW, concurrency=2, path="/api/slow?seconds=3"),
+    )
+    plan = Plan(Target(served.url, DOMAIN, str(served.ca)), streams, seconds=1800)
+    with BackgroundLoad(plan) as load:
+        run = served.playbook(*patch).succeeded()
+        result = load.stop()
+    print(f"\nrenewed in {run.seconds:.0f} s\n{result.summary()}")
+    assert due in run.text
+    assert result.requests > 100
+    assert not result.failures, result.summary(shown=30)
+    assert served.image_of("nginx") == newest
+    assert served.ssh(f"docker image inspect {older} > /dev/null 2>&1 || echo gone").strip() == "gone"
+    assert (
+        served.ssh(
+            "docker ps --all --quiet --filter name=nginx-next; nft list table ip flotilla_edge_renewal", check=False
+        )
+        == ""
+    )
+    assert re.search(
+        rf"{HOST} +nginx +nginx:1\.30 .* the newest", served.playbook("playbooks/status.yml").succeeded().text
+    )
+    assert "nothing to do" in served.playbook(*patch).succeeded().text
+
+
 def test_the_history_has_every_event(served: Environment) -> None:
     run = served.playbook("playbooks/history.yml").succeeded()
     assert re.search(r"deployed +notes 1\.0\.0 +deploy by ", run.text)

@@ -79,9 +79,9 @@ ROOTS_OWN = {
         store.Store.prune_secrets store.Store.read store.Store.reissue_secrets store.Store.remove
         store.Store.secrets_version store.Store.write_secrets store.digest_of_files store.unpack trail.Trail._append
         trail.Trail.head trail.Trail.read trail.Trail.standing trail.Trail.told view.View._entries view.View.apps
-        view.View.holder addresses.read_slots zeros.read flotilla_host.main flotilla_host.read_drained
-        flotilla_host.read_stamp flotilla_host.write_stamp flotilla_observe.Host._apps flotilla_observe._json
-        flotilla_observe._rows flotilla_firewall.act
+        view.View.holder stack_images.Images._base_of addresses.read_slots zeros.read flotilla_host.main
+        flotilla_host.read_drained flotilla_host.read_stamp flotilla_host.write_stamp flotilla_observe.Host._apps
+        flotilla_observe._json flotilla_observe._rows flotilla_firewall.act
     """,
     "certs, conf and state of an edge: its container reads them": """
         balancing.Balancer._write balancing.Balancer.reload host._prune host._sync host._text host.activate

@@ -16,7 +16,7 @@ from flotilla.registry import ImageTrouble, classify
 @pytest.mark.parametrize(
     ("reference", "registry"),
     [
-        ("nginx:1.26", "docker.io"),
+        ("nginx:1.30", "docker.io"),
         ("team/app", "docker.io"),
         ("registry.example.com/team/app:1", "registry.example.com"),
         ("localhost/app", "localhost"),
@@ -31,7 +31,7 @@ def test_registry_of_a_reference(reference: str, registry: str) -> None:
     ("reference", "name"),
     [
         ("nginx", "nginx"),
-        ("nginx:1.26", "nginx"),
+        ("nginx:1.30", "nginx"),
         ("host:5000/app", "host:5000/app"),
         ("host:5000/app:1", "host:5000/app"),
     ],

@@ -39,7 +39,7 @@ def well(address: str) -> dict[str, Any]:
         },
         "validate_host": {
             **{"findings": [], "notes": [], "ports": [22], "served": {}, "session": {"from": "192.0.2.1"}},
-            "builds": {"nginx": {"image": "nginx:1.26", "digest": "sha256:aa"}},
+            "builds": {"nginx": {"image": "nginx:1.30", "digest": "sha256:aa"}},
         },
         "validate_outside": {"reached": {"203.0.113.1": [22]}},
         "validate_neighbours": {"reached": {}},
@@ -59,12 +59,12 @@ def judged(plugin: ModuleType, said: dict[str, dict[str, Any]]) -> dict[str, Any
 
 def test_two_builds_of_one_image_are_a_finding(plugin: ModuleType) -> None:
     other = well("10.0.0.2")
-    other["validate_host"]["builds"] = {"nginx": {"image": "nginx:1.26", "digest": "sha256:bb"}}
+    other["validate_host"]["builds"] = {"nginx": {"image": "nginx:1.30", "digest": "sha256:bb"}}
     found = judged(plugin, {"app-1": well("10.0.0.1"), "app-2": other})
     assert found["number"] == 1
     said = " ".join(" ".join(found["lines"]).split())
-    assert "app-2 images nginx:1.26 is sha256:bb here, and sha256:aa on app-1: two builds of one name" in said
-    assert "nginx_image: nginx:1.26@<one of them>, then ansible-playbook playbooks/provision.yml" in said
+    assert "app-2 images nginx:1.30 is sha256:bb here, and sha256:aa on app-1: two builds of one name" in said
+    assert "nginx_image: nginx:1.30@<one of them>, then ansible-playbook playbooks/provision.yml" in said
 
 
 def test_hosts_that_are_well_are_no_finding_and_are_remembered(plugin: ModuleType, tmp_path: Path) -> None:

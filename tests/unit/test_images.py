@@ -21,9 +21,9 @@ DIGEST = f"sha256:{'a' * 64}"
     ("text", "expected"),
     [
         ("nginx", Reference("nginx", "", "")),
-        ("nginx:1.26", Reference("nginx", "1.26", "")),
+        ("nginx:1.30", Reference("nginx", "1.30", "")),
         (f"nginx@{DIGEST}", Reference("nginx", "", DIGEST)),
-        (f"nginx:1.26@{DIGEST}", Reference("nginx", "1.26", DIGEST)),
+        (f"nginx:1.30@{DIGEST}", Reference("nginx", "1.30", DIGEST)),
         ("registry.example.com:5000/team/app", Reference("registry.example.com:5000/team/app", "", "")),
         ("localhost:5000/app:x_1", Reference("localhost:5000/app", "x_1", "")),
         ("[::1]:5000/app:1", Reference("[::1]:5000/app", "1", "")),

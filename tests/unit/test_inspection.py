@@ -119,12 +119,12 @@ def test_which_builds_the_stacks_run() -> None:
         return {"Labels": {"com.docker.compose.project": project}, "Image": image, "ImageID": number}
 
     containers: list[dict[str, Any]] = [
-        container("nginx", "nginx:1.26", "sha256:1"),
+        container("nginx", "nginx:1.30", "sha256:1"),
         container("redis", "redis:7@sha256:cc", "sha256:2"),
         # Built on the host; the team's own; started by hand.
         container("haproxy", "haproxy:3.0", "sha256:3"),
         container("notes-blue", "nginx", "sha256:1"),
-        {"Labels": None, "Image": "nginx:1.26", "ImageID": "sha256:1"},
+        {"Labels": None, "Image": "nginx:1.30", "ImageID": "sha256:1"},
     ]
     images: list[dict[str, Any]] = [
         {"Id": "sha256:1", "RepoDigests": ["nginx@sha256:aa"]},
@@ -132,7 +132,7 @@ def test_which_builds_the_stacks_run() -> None:
         {"Id": "sha256:3", "RepoDigests": None},
     ]
     assert builds(containers, images) == {
-        "nginx": {"image": "nginx:1.26", "digest": "sha256:aa"},
+        "nginx": {"image": "nginx:1.30", "digest": "sha256:aa"},
         "redis": {"image": "redis:7", "digest": "sha256:cc"},
     }
 

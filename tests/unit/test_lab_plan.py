@@ -166,9 +166,9 @@ def test_a_release_that_the_roles_do_not_serve_is_refused() -> None:
 
 def test_bases_are_removed_after_what_is_built_on_them() -> None:
     base = {"RepoTags": ["flotilla-lab/base-trixie:1", "debian:trixie-slim"]}
-    images = [base, {"RepoTags": ["flotilla-lab/nginx-1.26:1"]}, {"RepoTags": ["mine:1"]}, {"RepoTags": None}]
+    images = [base, {"RepoTags": ["flotilla-lab/nginx-1.30:1"]}, {"RepoTags": ["mine:1"]}, {"RepoTags": None}]
     assert lab.lab_image_names(images) == [
-        "flotilla-lab/nginx-1.26:1",
+        "flotilla-lab/nginx-1.30:1",
         "flotilla-lab/base-trixie:1",
         "debian:trixie-slim",
     ]
@@ -236,21 +236,21 @@ class Pushing:
 
 
 def pushed(api: Pushing) -> None:
-    image = images.Image("nginx-1.26", "flotilla-lab/nginx-1.26:f00", "f00", repository="library/nginx", tags=["1.26"])
+    image = images.Image("nginx-1.30", "flotilla-lab/nginx-1.30:f00", "f00", repository="library/nginx", tags=["1.30"])
     images.push(SimpleNamespace(api=api), "http://127.0.0.1:5000", image)
 
 
 def test_the_key_is_pushed_last_and_no_name_stays() -> None:
     api = Pushing()
     pushed(api)
-    tags = ("1.26", "lab-f00")
+    tags = ("1.30", "lab-f00")
     assert api.asked == [
         f"{verb} 127.0.0.1:5000/library/nginx:{tag}" for tag in tags for verb in ("tag", "push", "remove")
     ]
 
 
 def test_a_push_that_failed_is_an_error_and_no_name_stays() -> None:
-    api = Pushing(refused="1.26")
-    with pytest.raises(images.PushError, match=r"library/nginx:1\.26 was not pushed: no space left"):
+    api = Pushing(refused="1.30")
+    with pytest.raises(images.PushError, match=r"library/nginx:1\.30 was not pushed: no space left"):
         pushed(api)
-    assert api.asked[-1] == "remove 127.0.0.1:5000/library/nginx:1.26"
+    assert api.asked[-1] == "remove 127.0.0.1:5000/library/nginx:1.30"

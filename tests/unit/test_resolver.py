@@ -140,7 +140,7 @@ def test_the_router_reaches_the_edge_and_every_service_on_a_route(notes: Resolve
         "front": {},
     }
     assert notes.compose["networks"]["flotilla-edge"] == {"name": "flotilla-edge", "external": True}
-    assert notes.images[ROUTER] == "nginx:1.26"
+    assert notes.images[ROUTER] == "nginx:1.30"
 
 
 def test_a_routed_service_of_one_container_has_an_address_and_others_are_found_by_name() -> None:

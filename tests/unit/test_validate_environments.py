@@ -204,6 +204,18 @@ def test_one_environment_is_checked_by_itself(base: Path) -> None:
     assert "budget `production`: 80 USD a month, alert at 80 %\none environment; to compare it" in said
 
 
+def test_an_image_out_of_support_is_told_with_its_variable_and_refuses_nothing(base: Path) -> None:
+    topics = base / "staging/group_vars/all"
+    append(topics / "docker.yml", "nginx_image: nginx:1.26")
+    status, said = validate(base, "staging")
+    assert status == 0, said
+    told = " ".join(said.split())
+    assert f"{topics}/docker.yml:" in told
+    assert "nginx_image: nginx:1.26 has been out of support since 2025-04-23" in told
+    assert "Next: set nginx_image: nginx:1.30, then ansible-playbook playbooks/provision.yml -i" in told
+    assert "redis_image" not in told
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
 from functools import partial
 from operator import getitem
 from pathlib import Path
@@ -12,7 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import filter_loader
 
-from . import acme, backups, exposure, keyspaces, pooling, struck, volumes
+from . import acme, backups, exposure, image_support, keyspaces, pooling, struck, volumes
 from .approval import Approval, approval, host_choice_problems
 from .apps import check_apps, names_of, select, select_served, with_defaults
 from .bundle import BundleError, collect
@@ -163,6 +164,18 @@ class Check:
         """What an app is handed, as texts."""
         given = [value for key in ("environment", "secrets") for value in dict(app.get(key) or {}).values()]
         return [str(self._worked_out(partial(self.templar.template, value)) or "") for value in given]
+
+    def unsupported_images(self, today: date) -> list[Problem]:
+        """Images of the hosts' stacks that leave support, or have left it. They are warnings: nothing is refused."""
+        found: list[image_support.Used] = []
+        for host in self.hosts:
+            groups = [group for group, members in self.groups.items() if host in members]
+            try:
+                found += image_support.used(groups, self.hostvars[host], self.roles)
+            except AnsibleError:
+                # What cannot be worked out was reported with the types.
+                continue
+        return list(image_support.problems(found, today, self.sources, self.inventory))
 
     def _firewall(self) -> Iterator[Problem]:
         """The firewall's variables of each host, whose types are right."""

@@ -147,6 +147,41 @@ def balanced(seen: Seen) -> dict[str, list[str]]:
     return {"lines": lines, "problems": problems}
 
 
+def images(seen: Seen) -> list[str]:
+    """How old what runs is, and what registries have, from what each host returned: `flotilla_images`'s result."""
+    rows = [("host", "what", "image", "age", "its lowest layer", "in the registry")]
+    silent = []
+    for host, result in seen.items():
+        if "images" not in result:
+            silent.append(f"{host}: its images are not known: {_silent(result)}")
+            continue
+        for one in result["images"]:
+            ages = (_age(one["days"]), _age(one["base_days"]))
+            rows.append((host, one["what"], one["built"] or _short(one["image"]), *ages, _registry(one)))
+    return ["images", *(f"  {row}" for row in [*(_columns(rows) if len(rows) > 1 else []), *silent])]
+
+
+def _short(reference: str) -> str:
+    """A reference with the beginning of its digest."""
+    name, at, digest = reference.partition("@sha256:")
+    return f"{name}{at}{digest[:12]}"
+
+
+def _age(days: int | None) -> str:
+    return "not known" if days is None else f"{days} days"
+
+
+def _registry(one: Mapping[str, Any]) -> str:
+    """What a registry has of an image, or of its base."""
+    if one["note"] or not one["newest"]:
+        return str(one["note"] or "-")
+    of = f" of its base {one['base'] or one['image']}" if one["base"] or one["built"] else ""
+    if one["newest"] in one["digests"]:
+        return f"the newest{of}"
+    remedy = "" if one["base"] else ": playbooks/patch.yml" if one["due"] else ", and it is named with its digest"
+    return f"a newer build{of}{remedy}"
+
+
 def _different(disks: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapping[str, int]]]:
     """Paths of one file system once."""
     seen: dict[int, tuple[str, Mapping[str, int]]] = {}

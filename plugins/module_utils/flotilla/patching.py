@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from .stack_images import STACKS, tagged
 
 # `Inst <name> [<old>] (<new> <archive>, <archive> [<architecture>])`, source: apt-get(8), --simulate. Without [<old>]
 # it is new, and comes along with what needs it.
@@ -34,11 +36,16 @@ class Reboot(StrEnum):
 
 @dataclass(frozen=True)
 class Found:
-    """What is due on a host: packages that are newer, whether it waits for a reboot, services that run old code."""
+    """What is due on a host: packages that are newer, whether it waits for a reboot, services that run old code.
+
+    images: why images of stacks are to be renewed.  notes: what could not be found out.
+    """
 
     packages: tuple[str, ...]
     reboot: bool
     services: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def reboots(self, policy: Reboot) -> bool:
         return policy is Reboot.ALWAYS or (policy is Reboot.AUTO and self.reboot)
@@ -63,7 +70,7 @@ def found(simulated: str, upgrade: Upgrade, old: str) -> Found:
 
 def due(what: Found, policy: Reboot) -> bool:
     """Whether there is anything to do."""
-    return bool(what.packages or what.services or what.reboots(policy))
+    return bool(what.packages or what.services or what.images or what.reboots(policy))
 
 
 def summary(what: Found, policy: Reboot) -> str:
@@ -77,7 +84,37 @@ def summary(what: Found, policy: Reboot) -> str:
         parts.append(f"restart {', '.join(what.services)}")
     if what.reboot and policy is Reboot.NEVER:
         parts.append("it waits for a reboot, and patch_reboot is never")
-    return "; ".join(parts) or "nothing to do"
+    if what.images:
+        parts.append(f"renew {', '.join(what.images)}")
+    return "; ".join([*(parts or ["nothing to do"]), *what.notes])
+
+
+def with_images(what: Found, images: Iterable[Mapping[str, Any]]) -> Found:
+    """The same, with what the module `flotilla_images` said of the host's images."""
+    said = [one for one in images if one["what"] in STACKS]
+    return replace(
+        what,
+        images=tuple(str(one["due"]) for one in said if one["due"]),
+        notes=tuple(f"{one['what']}: {one['note']}" for one in said if one["note"]),
+    )
+
+
+def stacks_due(images: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The stacks to renew, each as the `role` that has it and which of its `tasks` renew it."""
+    return [{"role": str(one["what"]), "tasks": "renew"} for one in images if one["due"]]
+
+
+def digests(hosts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What registries have said in this run, reference → digest: the first host's word is all hosts'.
+
+    hosts: their variables; those that were looked at have `patch_images`.
+    """
+    said: dict[str, str] = {}
+    for variables in hosts:
+        for one in variables.get("patch_images") or ():
+            if one["newest"]:
+                said.setdefault(tagged(str(one["base"] or one["image"])), str(one["newest"]))
+    return said
 
 
 def unwell(listed: Iterable[str], before: Iterable[str]) -> list[str]:

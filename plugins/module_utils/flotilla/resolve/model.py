@@ -74,7 +74,7 @@ class Context:
     secrets: tuple[str, ...] = ()
     secrets_version: str = "none"
     secret_variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    router_image: str = "nginx:1.26"
+    router_image: str = "nginx:1.30"
     drain_seconds: float = 30
     digests: Mapping[str, str] = field(default_factory=dict)
     allow_latest: bool = False

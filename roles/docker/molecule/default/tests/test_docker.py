@@ -12,7 +12,7 @@ from testinfra.host import Host
 from tests.lab.waiting import eventually
 
 CONTAINER = "flotilla-verify"
-IMAGE = "nginx:1.26"
+IMAGE = "nginx:1.30"
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_the_engine_listens_on_no_network(host: Host) -> None:  # 2.7
 
 
 def test_a_program_gets_no_more_rights_than_who_started_it(host: Host) -> None:  # 2.14
-    command = "docker run --rm --entrypoint grep nginx:1.26 NoNewPrivs /proc/self/status"
+    command = "docker run --rm --entrypoint grep nginx:1.30 NoNewPrivs /proc/self/status"
     assert host.check_output(command).split() == ["NoNewPrivs:", "1"]
 
 

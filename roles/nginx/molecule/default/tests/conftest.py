@@ -39,13 +39,13 @@ def app(host: Host) -> Iterator[App]:
             f"network create notes-{colour}",
             f"run --detach --name notes-service-{colour} --network notes-{colour}"
             " --network-alias api --network-alias ui"
-            f" --volume /opt/notes-try/{colour}.conf:/etc/nginx/nginx.conf:ro nginx:1.26",
+            f" --volume /opt/notes-try/{colour}.conf:/etc/nginx/nginx.conf:ro nginx:1.30",
             f"create --name notes-router-{colour} --network notes-{colour} --user 101:101 --cap-drop ALL"
             " --volume /opt/notes-try/router.conf:/etc/nginx/templates/router.conf.template:ro"
             " --env NGINX_ENVSUBST_FILTER=^FLOTILLA_ --env NGINX_ENVSUBST_OUTPUT_DIR=/tmp"
             f" --env FLOTILLA_RELEASE=release-of-{colour} --env FLOTILLA_COLOUR={colour}"
             " --env FLOTILLA_UPSTREAM_0=api --env FLOTILLA_UPSTREAM_1=ui"
-            " nginx:1.26 nginx -e stderr -c /tmp/router.conf",
+            " nginx:1.30 nginx -e stderr -c /tmp/router.conf",
             f"network connect --ip {addresses[colour]} flotilla-edge notes-router-{colour}",
             f"start notes-router-{colour}",
         ):

@@ -125,7 +125,7 @@ def test_the_certificate_holds_for_an_address_without_a_server_name(host: Host) 
     command = f"curl -s -o /dev/null -w '%{{http_code}}' --cacert {DIRECTORY}/ca.crt https://127.0.0.1/"
     assert (
         host.check_output(
-            f"docker run --rm --network host -v {DIRECTORY}/ca.crt:{DIRECTORY}/ca.crt:ro nginx:1.26 {command}"
+            f"docker run --rm --network host -v {DIRECTORY}/ca.crt:{DIRECTORY}/ca.crt:ro nginx:1.30 {command}"
         )
         == "503"
     )

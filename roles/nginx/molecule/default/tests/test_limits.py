@@ -30,7 +30,7 @@ def blue(app: App) -> None:
 def from_the_droplet(host: Host, edge: Edge, path: str) -> str:
     """The status that a client with another address gets: the droplet itself."""
     status = host.check_output(
-        "docker run --rm --network host --entrypoint curl nginx:1.26 -sk -o /dev/null -w %s --resolve %s %s",
+        "docker run --rm --network host --entrypoint curl nginx:1.30 -sk -o /dev/null -w %s --resolve %s %s",
         "%{http_code}",
         f"{edge.name}:443:{edge.address}",
         f"https://{edge.name}{path}",

@@ -35,7 +35,7 @@ def test_the_flag_alone_decides_the_colour(edge: Edge, app: App) -> None:
 def test_the_host_itself_is_told_the_release(host: Host, edge: Edge, local: bool) -> None:
     address = "127.0.0.1" if local else edge.address
     headers = host.check_output(
-        "docker run --rm --network host nginx:1.26 curl -skI -H X-Flotilla-Probe:1 --resolve %s %s",
+        "docker run --rm --network host nginx:1.30 curl -skI -H X-Flotilla-Probe:1 --resolve %s %s",
         f"{edge.name}:443:{address}",
         f"https://{edge.name}/api/x",
     )

@@ -26,7 +26,7 @@ options:
     type: path
     required: true
   hub:
-    description: The hub names wanted, such as C(nginx:1.26). None asks for the lab's own images only.
+    description: The hub names wanted, such as C(nginx:1.30). None asks for the lab's own images only.
     type: list
     elements: str
     default: []
@@ -66,7 +66,7 @@ EXAMPLES = r"""
 - name: Find out which images are missing
   lab_images:
     directory: tests/lab/images
-    hub: [nginx:1.26, redis:7]
+    hub: [nginx:1.30, redis:7]
     builds:
       - {name: acme/notes, context: compose/app, tags: [1.0.0], args: {VERSION: 1.0.0}}
 """
@@ -112,8 +112,8 @@ STAND_INS = {
     "debian:trixie-slim": Recipe("base", "trixie"),
     "debian:bookworm-slim": Recipe("base", "bookworm"),
     "haproxy:3.0": Recipe("haproxy", "trixie"),
-    "nginx:1.26": Recipe("nginx", "trixie"),
-    "owasp/modsecurity-crs:4.18.0-nginx-202509051009": Recipe("modsecurity", "trixie"),
+    "nginx:1.30": Recipe("nginx", "trixie"),
+    "owasp/modsecurity-crs:4.25-nginx-lts": Recipe("modsecurity", "trixie"),
     "postgres:15": Recipe("postgres", "trixie", (("VERSION", "15"),)),
     "postgres:17": Recipe("postgres", "trixie", (("VERSION", "17"),)),
     "redis:7": Recipe("redis", "bookworm"),
@@ -258,7 +258,7 @@ def official_can_be_pulled(engine: Any) -> bool:
     import docker
 
     try:
-        engine.api.inspect_distribution("nginx:1.26")
+        engine.api.inspect_distribution("nginx:1.30")
     except (docker.errors.APIError, OSError):
         return False
     return True
