@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from flotilla.inspection import PROVISION
 from flotilla.openings import declared, differences
 from flotilla.public_face import certificate_problems, dns_problems, names_of, resolve, table
 from flotilla.roles import options
+from flotilla.trail import read_chain
 from flotilla.volumes import senders
 from flotilla.witnesses import Kept, contradictions
 
@@ -44,6 +45,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "names_file": {"type": "str", "default": ""},
                 "certificate_days": {"type": "int", "default": 14},
+                "acknowledged": {"type": "str", "default": ""},
             }
         )
         return judged(variables, args)
@@ -55,7 +57,8 @@ def judged(variables: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, A
     said = {host: variables["hostvars"][host] for host in hosts}
     silent = [row for host in hosts if (row := unreachable(host, said[host]))]
     answered = {host: told for host, told in said.items() if host not in {row["host"] for row in silent}}
-    trails = list(trail_findings(answered, variables))
+    answered = {host: {**told, TRAIL: followed(told[TRAIL])} for host, told in answered.items()}
+    trails = list(trail_findings(answered, variables, {one.strip() for one in args["acknowledged"].split(",")}))
     rows = [
         *silent,
         *trails,
@@ -68,7 +71,7 @@ def judged(variables: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, A
     unique = list({(row["host"], row["about"], row["what"]): row for row in rows}.values())
     if not trails and not variables.get("ansible_check_mode"):
         heads = {host: told[TRAIL]["trail"] for host, told in answered.items() if told[TRAIL]["trail"][0]}
-        kept_of(variables).add(heads)
+        kept_of(variables).settle(heads)
     notes = [f"{host}: {note}" for host in answered for note in notes_of(answered[host])]
     entries = sum(told[TRAIL]["trail"][0] for told in answered.values() if told.get(TRAIL, {}).get("trail"))
     looked = f"{len(answered)} of {len(hosts)} hosts answered; their logs have {entries} entries"
@@ -83,12 +86,25 @@ def row(host: str, about: str, what: str, following: str) -> Row:
 def unreachable(host: str, told: Mapping[str, Any]) -> Row | None:
     """Why nothing is known of a host, or nothing."""
     # Failures were made none, so that all hosts are judged: what an answer lacks tells them.
-    for name, wanted in ((TRAIL, "trail"), (HOST, "findings")):
+    for name, wanted in ((TRAIL, "text"), (HOST, "findings")):
         result = told.get(name) or {}
         if wanted not in result:
             why = " ".join(str(result.get("msg", "it was not asked")).split())
             return row(host, "host", f"it could not be looked at: {why}", f"ansible {host} -m ping -i <inventory>")
     return None
+
+
+def followed(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A host's log by its raw file. What the host says of the chain itself is not believed."""
+    chain = read_chain(str(told["text"]))
+    return {
+        **told,
+        "trail": [chain.head.number, chain.head.hash, told["trail"][2]],
+        "links": [entry["hash"] for entry in chain.entries],
+        "seen": chain.seen(),
+        "environments": chain.environments(),
+        "problems": list(dict.fromkeys([*chain.problems, *told["problems"]])),
+    }
 
 
 def kept_of(variables: Mapping[str, Any]) -> Kept:
@@ -100,8 +116,10 @@ def notes_of(told: Mapping[str, Any]) -> list[str]:
     return [*told[TRAIL]["notes"], *told[HOST]["notes"]]
 
 
-def trail_findings(said: Mapping[str, Mapping[str, Any]], variables: Mapping[str, Any]) -> Iterator[Row]:
-    """What is wrong with the logs, each by itself and between them."""
+def trail_findings(
+    said: Mapping[str, Mapping[str, Any]], variables: Mapping[str, Any], acknowledged: Container[str]
+) -> Iterator[Row]:
+    """What is wrong with the logs, each by itself and between them. acknowledged: what was kept of them is let go."""
     environment = str(variables.get("environment_name", ""))
     for host, told in said.items():
         for problem in told[TRAIL]["problems"]:
@@ -109,9 +127,9 @@ def trail_findings(said: Mapping[str, Mapping[str, Any]], variables: Mapping[str
             yield row(host, "log", what, following or f"{NEW_LOG}; its lines are in /opt/flotilla/trail.jsonl")
         if strange := [name for name in told[TRAIL]["environments"] if name != environment]:
             yield row(host, "log", f"it has entries of {', '.join(strange)}", NEW_LOG)
-    kept = kept_of(variables).read()
+    kept = {host: heads for host, heads in kept_of(variables).read().items() if host not in acknowledged}
     for host, what in contradictions({host: told[TRAIL] for host, told in said.items()}, kept):
-        yield row(host, "log", what, NEW_LOG)
+        yield row(host, "log", what, f"{NEW_LOG}. If you know it: validate.yml once more with -e acknowledged={host}")
 
 
 def own_findings(host: str, told: Mapping[str, Any]) -> Iterator[Row]:

@@ -20,6 +20,10 @@ options:
     description: How many days a served certificate must be good for at least.
     type: int
     default: 14
+  acknowledged:
+    description: Hosts, with commas between them, whose log is believed as it is now; a person knows why it is another.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full

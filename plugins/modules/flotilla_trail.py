@@ -47,8 +47,8 @@ options:
     description: How many of the last entries are returned (V(read)).
     type: int
     default: 20
-  links:
-    description: Whether the hashes of all entries, and what they say of other hosts, are returned too (V(read)).
+  raw:
+    description: Whether the file is returned as it is, to be judged elsewhere (V(read)).
     type: bool
     default: false
 attributes:
@@ -79,16 +79,10 @@ entries:
   type: list
   elements: dict
   returned: O(state=read)
-links:
-  description: The hashes of all entries, oldest first.
-  type: list
-  elements: str
-  returned: O(links=true)
-seen:
-  description: What the entries say of other hosts' trails; C(host), C(number), C(hash), C(identity), and C(time).
-  type: list
-  elements: dict
-  returned: O(links=true)
+text:
+  description: The file.
+  type: str
+  returned: O(raw=true)
 problems:
   description: Where the chain is broken, and what is wrong with the file.
   type: list
@@ -119,7 +113,7 @@ def main() -> None:
             "outcome": {"type": "str", "default": ""},
             "heads": {"type": "dict", "default": {}},
             "entries": {"type": "int", "default": 20},
-            "links": {"type": "bool", "default": False},
+            "raw": {"type": "bool", "default": False},
         },
         required_if=[("state", "recorded", ["verb"])],
         supports_check_mode=True,
@@ -146,7 +140,7 @@ def main() -> None:
         changed=False,
         trail=trail.told(chain.head),
         entries=[dict(one) for one in chain.entries[-params["entries"] :]] if params["entries"] > 0 else [],
-        **({"links": [one["hash"] for one in chain.entries], "seen": chain.seen()} if params["links"] else {}),
+        **({"text": trail.text()} if params["raw"] else {}),
         environments=chain.environments(),
         problems=[*chain.problems, *problems],
         notes=[*chain.notes, *notes],

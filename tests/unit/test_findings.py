@@ -8,9 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from flotilla.trail import Head, read_chain, seal
 
 PLUGIN = Path(__file__).resolve().parents[2] / "plugins/action/flotilla_findings.py"
-ARGS = {"names_file": "", "certificate_days": 14}
+ARGS = {"names_file": "", "certificate_days": 14, "acknowledged": ""}
 
 
 @pytest.fixture
@@ -28,14 +29,22 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+def log(*verbs: str, environment: str = "production") -> str:
+    """A trail without a fault, in which these verbs are written down."""
+    head, text = Head(), ""
+    for verb in verbs:
+        text += seal({"verb": verb, "by": {"environment": environment}}, head) + "\n"
+        head = read_chain(text).head
+    return text
+
+
 def well(address: str) -> dict[str, Any]:
     """What a database host said that is as it should be."""
     return {
         "group_names": ["postgres"],
         "private_address": address,
         "validate_trail": {
-            **{"trail": [1, "a", "key"], "links": ["a"], "seen": []},
-            **{"environments": ["production"], "problems": [], "notes": []},
+            **{"trail": [1, "a", "key"], "text": log("deploy"), "problems": [], "notes": []},
         },
         "validate_host": {
             **{"findings": [], "notes": [], "ports": [22], "served": {}, "session": {"from": "192.0.2.1"}},
@@ -46,14 +55,14 @@ def well(address: str) -> dict[str, Any]:
     }
 
 
-def judged(plugin: ModuleType, said: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def judged(plugin: ModuleType, said: dict[str, dict[str, Any]], acknowledged: str = "") -> dict[str, Any]:
     variables = {
         "ansible_play_hosts_all": list(said),
         "hostvars": said,
         "groups": {"all": list(said), "postgres": list(said)},
         "environment_name": "production",
     }
-    found: dict[str, Any] = plugin.judged(variables, ARGS)
+    found: dict[str, Any] = plugin.judged(variables, {**ARGS, "acknowledged": acknowledged})
     return found
 
 
@@ -90,5 +99,38 @@ def test_a_host_that_says_nothing_is_a_finding_and_hides_no_other(plugin: Module
 
 def test_entries_of_another_environment_are_a_finding(plugin: ModuleType) -> None:
     said = well("10.0.0.1")
-    said["validate_trail"]["environments"] = ["production", "staging"]
+    said["validate_trail"]["text"] = log("deploy", environment="staging")
     assert any("it has entries of staging" in line for line in judged(plugin, {"db-1": said})["lines"])
+
+
+ATTACKS = {
+    "the-key-file-has-another-comment": {"trail": [2, "b", "other"], "text": log("deploy", "exec")},
+    "the-log-is-cut": {"text": log("deploy")},
+    "the-log-is-gone": {"text": ""},
+    "a-chain-without-a-fault-of-its-own": {"text": log("deploy", "maintenance", "maintenance")},
+    "another-host-by-its-own-word-with-a-new-chain": {"trail": [1, "c", "other"], "text": log("provision")},
+    "a-line-was-changed-and-the-host-says-all-is-well": {"text": log("deploy", "exec").replace("exec", "none")},
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+def test_the_suspect_is_not_believed_until_a_person_says_so(plugin: ModuleType, attack: dict[str, Any]) -> None:
+    said = well("10.0.0.1")
+    said["validate_trail"]["text"] = log("deploy", "exec")
+    assert judged(plugin, {"db-1": said})["number"] == 0
+    forged = {"db-1": {**said, "validate_trail": {**said["validate_trail"], **attack}}}
+    # A deploy meanwhile is told the head of the forged log, and must not forget the other.
+    head = read_chain(forged["db-1"]["validate_trail"]["text"]).head
+    plugin.kept_of({"environment_name": "production"}).add({"db-1": [head.number + 9, head.hash, "other"]})
+    assert judged(plugin, forged)["number"] >= 1
+    assert judged(plugin, forged)["number"] >= 1
+
+
+def test_what_a_person_acknowledged_is_kept_from_then_on(plugin: ModuleType) -> None:
+    old, new = well("10.0.0.1"), well("10.0.0.1")
+    new["validate_trail"] |= {"text": log("provision"), "trail": [1, "c", "other"]}
+    assert judged(plugin, {"db-1": old})["number"] == 0
+    assert "-e acknowledged=db-1" in " ".join(" ".join(judged(plugin, {"db-1": new})["lines"]).split())
+    assert judged(plugin, {"db-1": new}, "db-1")["number"] == 0
+    assert judged(plugin, {"db-1": new})["number"] == 0
+    assert judged(plugin, {"db-1": old})["number"] == 1

@@ -59,7 +59,7 @@ def fleet(tmp_path: Path) -> Fleet:
 
 
 def test_chains_that_nobody_touched_agree(fleet: Fleet) -> None:
-    heads = {host: told["trail"] for host, told in fleet.read().items()}
+    heads = {host: [told["trail"]] for host, told in fleet.read().items()}
     assert list(contradictions(fleet.read(), heads)) == []
 
 
@@ -88,21 +88,22 @@ def test_the_end_of_a_chain_is_known_to_the_control_node_alone(fleet: Fleet, tmp
     assert (host, what) == ("app-2", "its log has 3 entries, and this control node saw 4: entries were taken away")
 
 
-def test_a_host_that_was_replaced_begins_anew(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_host_that_says_that_it_is_another_is_told_by_the_control_node(fleet: Fleet, tmp_path: Path) -> None:
     kept = Kept.of(tmp_path / "production")
-    kept.add({host: told["trail"] for host, told in fleet.read().items()})
-    fleet.forge("app-2", "provision")
-    fleet.trails["app-2"].key.write_text("ssh-ed25519 another one")
-    assert list(contradictions(fleet.read(), kept.read())) == []
-    kept.add({"app-2": fleet.trails["app-2"].head()})
-    assert kept.read()["app-2"] == fleet.trails["app-2"].head()
+    kept.settle({host: told["trail"] for host, told in fleet.read().items()})
+    fleet.trails["app-2"].key.write_text("ssh-ed25519 app-2 another comment")
+    assert list(contradictions(fleet.read(), {})) == []
+    assert [host for host, _ in contradictions(fleet.read(), kept.read())] == ["app-2"]
 
 
-def test_an_older_head_is_not_kept(tmp_path: Path) -> None:
+def test_a_head_is_kept_beside_the_others_until_the_chain_was_seen_to_have_them(tmp_path: Path) -> None:
     kept = Kept.of(tmp_path / "production")
-    kept.add({"app-1": [4, "d", "k"]})
+    kept.file.parent.mkdir()
+    kept.file.write_text(json.dumps({"app-1": [4, "d", "k"]}))
     kept.add({"app-1": [3, "c", "k"]})
-    assert kept.read() == {"app-1": [4, "d", "k"]}
+    assert kept.read() == {"app-1": [[4, "d", "k"], [3, "c", "k"]]}
+    kept.settle({"app-1": [5, "e", "k"]})
+    assert kept.read() == {"app-1": [[5, "e", "k"]]}
     assert kept.file.stat().st_mode & 0o777 == 0o600
 
 

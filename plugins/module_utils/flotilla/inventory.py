@@ -48,6 +48,7 @@ OURS = frozenset(
         "droplets",
         "certificate_days",
         "names_file",
+        "acknowledged",
     }
 )
 # A name this close to one of ours is a misspelling of it, whatever it begins with.

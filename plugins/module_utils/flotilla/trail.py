@@ -175,10 +175,14 @@ class Trail:
 
     def read(self) -> Chain:
         """What is there; an empty chain where nothing is. Raises `TrailError`."""
+        return read_chain(self.text())
+
+    def text(self) -> str:
+        """The file; empty where there is none. Raises `TrailError`."""
         try:
-            return read_chain(self.path.read_bytes().decode(errors="replace"))
+            return self.path.read_bytes().decode(errors="replace")
         except FileNotFoundError:
-            return Chain()
+            return ""
         except OSError as error:
             raise TrailError(f"{self.path} cannot be read: {error}") from error
 
