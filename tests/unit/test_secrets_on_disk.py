@@ -25,6 +25,7 @@ HARMLESS = {
     "roles/docker/tasks/repository.yml: Fetch the key of Docker's repository",
     "roles/patch/tasks/drain.yml: Fail the health check of a balancer outside",
     "roles/patch/tasks/drain.yml: Mark that it has begun",
+    "roles/postgres/tasks/renew.yml: Name it in the stack's values",
 }
 
 
