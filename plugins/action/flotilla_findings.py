@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from flotilla.public_face import certificate_problems, dns_problems, names_of, r
 from flotilla.roles import options
 from flotilla.trail import read_chain
 from flotilla.volumes import senders
-from flotilla.witnesses import Kept, contradictions
+from flotilla.witnesses import Kept, Known, contradictions
 
 ROOT = Path(__file__).resolve().parents[2]
 Row = dict[str, str]
@@ -58,7 +58,11 @@ def judged(variables: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, A
     silent = [row for host in hosts if (row := unreachable(host, said[host]))]
     answered = {host: told for host, told in said.items() if host not in {row["host"] for row in silent}}
     answered = {host: {**told, TRAIL: followed(told[TRAIL])} for host, told in answered.items()}
-    trails = list(trail_findings(answered, variables, {one.strip() for one in args["acknowledged"].split(",")}))
+    acknowledged = {one.strip() for one in args["acknowledged"].split(",")} & set(answered)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    kept = kept_of(variables).read()
+    known = kept | {host: Known(since=now) for host in acknowledged}
+    trails = list(trail_findings(answered, variables, known))
     rows = [
         *silent,
         *trails,
@@ -70,8 +74,8 @@ def judged(variables: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, A
     ]
     unique = list({(row["host"], row["about"], row["what"]): row for row in rows}.values())
     if not trails and not variables.get("ansible_check_mode"):
-        heads = {host: told[TRAIL]["trail"] for host, told in answered.items() if told[TRAIL]["trail"][0]}
-        kept_of(variables).settle(heads)
+        seen = {host: seen_of(told[TRAIL], now if host in acknowledged else "") for host, told in answered.items()}
+        kept_of(variables).settle({host: one for host, one in seen.items() if one.heads or one.since}, kept)
     notes = [f"{host}: {note}" for host in answered for note in notes_of(answered[host])]
     entries = sum(told[TRAIL]["trail"][0] for told in answered.values() if told.get(TRAIL, {}).get("trail"))
     looked = f"{len(answered)} of {len(hosts)} hosts answered; their logs have {entries} entries"
@@ -99,12 +103,18 @@ def followed(told: Mapping[str, Any]) -> dict[str, Any]:
     chain = read_chain(str(told["text"]))
     return {
         **told,
-        "trail": [chain.head.number, chain.head.hash, told["trail"][2]],
+        "trail": chain.head.told(),
         "links": [entry["hash"] for entry in chain.entries],
         "seen": chain.seen(),
         "environments": chain.environments(),
         "problems": list(dict.fromkeys([*chain.problems, *told["problems"]])),
     }
+
+
+def seen_of(trail: Mapping[str, Any], since: str) -> Known:
+    """What is kept of a host whose log is right. since: when a person said that it is another one now, or nothing."""
+    number, link = trail["trail"]
+    return Known(((number, link),) if number else (), str(trail.get("key", "")), since)
 
 
 def kept_of(variables: Mapping[str, Any]) -> Kept:
@@ -117,9 +127,9 @@ def notes_of(told: Mapping[str, Any]) -> list[str]:
 
 
 def trail_findings(
-    said: Mapping[str, Mapping[str, Any]], variables: Mapping[str, Any], acknowledged: Container[str]
+    said: Mapping[str, Mapping[str, Any]], variables: Mapping[str, Any], kept: Mapping[str, Known]
 ) -> Iterator[Row]:
-    """What is wrong with the logs, each by itself and between them. acknowledged: what was kept of them is let go."""
+    """What is wrong with the logs, each by itself and between them."""
     environment = str(variables.get("environment_name", ""))
     for host, told in said.items():
         for problem in told[TRAIL]["problems"]:
@@ -127,7 +137,6 @@ def trail_findings(
             yield row(host, "log", what, following or f"{NEW_LOG}; its lines are in /opt/flotilla/trail.jsonl")
         if strange := [name for name in told[TRAIL]["environments"] if name != environment]:
             yield row(host, "log", f"it has entries of {', '.join(strange)}", NEW_LOG)
-    kept = {host: heads for host, heads in kept_of(variables).read().items() if host not in acknowledged}
     for host, what in contradictions({host: told[TRAIL] for host, told in said.items()}, kept):
         yield row(host, "log", what, f"{NEW_LOG}. If you know it: validate.yml once more with -e acknowledged={host}")
 

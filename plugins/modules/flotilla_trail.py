@@ -14,6 +14,7 @@ short_description: Read the trail of a host, or leave an entry there
 description:
   - The trail is C(/opt/flotilla/trail.jsonl), append-only, each line chained to the one before.
   - See docs/how-to/who-did-what.md.
+  - With O(raw=true) the action plugin of the same name says by which key the host was known.
 options:
   host:
     description: The inventory's name of the host.
@@ -71,7 +72,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 trail:
-  description: Number and hash of the last entry, and whose they are, by the host's SSH key.
+  description: Number and hash of the last entry.
   type: list
   returned: always
 entries:
@@ -81,6 +82,12 @@ entries:
   returned: O(state=read)
 text:
   description: The file.
+  type: str
+  returned: O(raw=true)
+key:
+  description:
+    - The fingerprint of the host key that the control node verified in the SSH session which brought the file.
+    - Empty where the connection is not C(ssh).
   type: str
   returned: O(raw=true)
 problems:
@@ -138,7 +145,7 @@ def main() -> None:
         module.fail_json(msg=f"{params['host']}: {error}")
     module.exit_json(
         changed=False,
-        trail=trail.told(chain.head),
+        trail=chain.head.told(),
         entries=[dict(one) for one in chain.entries[-params["entries"] :]] if params["entries"] > 0 else [],
         **({"text": trail.text()} if params["raw"] else {}),
         environments=chain.environments(),

@@ -265,6 +265,9 @@ def test_validate_finds_what_somebody_changed(served: Environment, tmp_path: Pat
     names.write_text(f"{served.address} {DOMAIN}\n")
     ask = ("playbooks/validate.yml", "-e", f"names_file={names}")
     assert not CHANGES.keys() & findings(served.playbook(*ask))
+    # The host is known by the key that ssh verified.
+    (known,) = json.loads(next(served.home.rglob("trail.json")).read_text()).values()
+    assert known["key"] == served.ssh("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
     names.write_text("192.0.2.9 elsewhere.example.com\n")
     served.ssh("; ".join(do for do, _ in CHANGES.values()), check=False)
     try:

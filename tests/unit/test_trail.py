@@ -131,14 +131,11 @@ def test_a_long_trail_goes_on_where_it_ended(tmp_path: Path) -> None:
 
 def test_it_is_roots_alone_and_says_where_it_ends(tmp_path: Path) -> None:
     trail = trail_of(tmp_path)
-    assert trail.head() == [0, "0" * 64, ""]
+    assert trail.head() == [0, "0" * 64]
     head = trail.append({"verb": "a"})
     assert trail.path.stat().st_mode & 0o777 == 0o600
     assert head.number == 1
-    (tmp_path / "key").write_text("ssh-ed25519 …")
-    named = Trail(trail.path, contained=True, key=tmp_path / "key").head()
-    assert named[:2] == [1, json.loads(trail.path.read_text())["hash"]]
-    assert len(named[2]) == 16
+    assert trail.head() == [1, json.loads(trail.path.read_text())["hash"]]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -152,12 +149,10 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_what_it_says_of_other_hosts(tmp_path: Path) -> None:
     trail = trail_of(tmp_path)
     trail.append({"verb": "a", "heads": {"app-2": [3, "abc", "key"]}, "by": {"environment": "staging"}})
-    trail.append(
-        {"verb": "b", "heads": {"app-2": [3, "abc", "key"], "app-1": ["x"]}, "by": {"environment": "production"}}
-    )
+    trail.append({"verb": "b", "heads": {"app-2": [3, "abc"], "app-1": ["x"]}, "by": {"environment": "production"}})
     chain = trail.read()
-    told = [(one["host"], one["number"], one["hash"], one["identity"]) for one in chain.seen()]
-    assert told == [("app-2", 3, "abc", "key")]
+    told = [(one["host"], one["number"], one["hash"]) for one in chain.seen()]
+    assert told == [("app-2", 3, "abc")]
     assert chain.environments() == ["production", "staging"]
 
 

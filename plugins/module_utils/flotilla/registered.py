@@ -224,7 +224,7 @@ def came_to(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[Outco
 def heads(
     hostvars: Mapping[str, Any], hosts: Iterable[str], names: Iterable[str], but: str = ""
 ) -> dict[str, list[Any]]:
-    """The last entry of each host's trail, by what the host said last: number, hash, identity; for the others' trails.
+    """The last entry of each host's trail, by what the host said last: number and hash; for the others' trails.
 
     names: of what the hosts registered.  but: the host that is told.
     """

@@ -26,7 +26,6 @@ from .host import detect_container
 from .journal import sync_directory
 
 FILE = Path("/opt/flotilla/trail.jsonl")
-HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key.pub")
 # Of the end of a trail, to find its last entry in.
 LAST_BYTES = 65536
 # What the first entry follows.
@@ -54,6 +53,10 @@ class Head:
     number: int = 0
     hash: str = NOTHING
 
+    def told(self) -> list[Any]:
+        """As others are told it: number and hash."""
+        return [self.number, self.hash]
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -75,14 +78,17 @@ class Chain:
         return Head(self.entries[-1]["n"], self.entries[-1]["hash"]) if self.entries else Head()
 
     def seen(self) -> list[dict[str, Any]]:
-        """What the entries say of other hosts' chains: `host`, `number`, `hash`, `identity`, and their own `time`."""
-        found: dict[tuple[str, int, str, str], dict[str, Any]] = {}
+        """What the entries say of other hosts' chains: `host`, `number`, `hash`, and their own `time`.
+
+        Earlier versions added what the other host said of its key; a host that lies says what it likes.
+        """
+        found: dict[tuple[str, int, str], dict[str, Any]] = {}
         for entry in self.entries:
             heads = entry.get("heads")
             for host, head in heads.items() if isinstance(heads, Mapping) else ():
-                if isinstance(head, list) and len(head) == 3 and isinstance(head[0], int):
-                    key = (str(host), int(head[0]), str(head[1]), str(head[2]))
-                    told = dict(zip(("host", "number", "hash", "identity"), key, strict=True))
+                if isinstance(head, list) and len(head) in (2, 3) and isinstance(head[0], int):
+                    key = (str(host), int(head[0]), str(head[1]))
+                    told = dict(zip(("host", "number", "hash"), key, strict=True))
                     found.setdefault(key, {**told, "time": str(entry.get("time", ""))})
         return list(found.values())
 
@@ -144,7 +150,6 @@ class Trail:
 
     path: Path = FILE
     contained: bool = field(default_factory=detect_container)
-    key: Path = HOST_KEY
 
     def append(self, entry: Mapping[str, Any]) -> Head:
         """Add an entry, durably; its time is added. Raises `TrailError`."""
@@ -187,22 +192,14 @@ class Trail:
             raise TrailError(f"{self.path} cannot be read: {error}") from error
 
     def head(self) -> list[Any]:
-        """Number and hash of the last entry, and whose they are; nothing where that cannot be said."""
+        """Number and hash of the last entry; nothing where that cannot be said."""
         try:
             with self.path.open("rb", buffering=0) as file:
-                return self.told(_end(file)[0])
+                return _end(file)[0].told()
         except FileNotFoundError:
-            return self.told(Head())
+            return Head().told()
         except OSError:
             return []
-
-    def told(self, head: Head) -> list[Any]:
-        """A head as others are told it, with this host's identity: another key makes another host of it."""
-        try:
-            identity = _digest(self.key.read_text(errors="replace"))[:16]
-        except OSError:
-            identity = ""
-        return [head.number, head.hash, identity]
 
     def standing(self) -> tuple[list[str], list[str]]:
         """What is wrong with the file itself, and what is to be known of it."""
