@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
@@ -38,9 +39,23 @@ class ActionModule(ActionBase):
             self._connection.set_option("ssh_extra_args", f"{given} {shlex.join(own)}".strip())
             try:
                 result |= self._execute_module(task_vars=task_vars)
+            except AnsibleConnectionFailure as error:
+                # What ssh says for people is in its log, too.
+                raise AnsibleConnectionFailure(f"{error} {told_by(log)}") from error
             finally:
                 self._connection.set_option("ssh_extra_args", given)
-            key = key_of(log.read_text(errors="replace")) if log.exists() else ""
+            key = key_of(text_of(log))
         if "text" in result and not key:
             return {"failed": True, "msg": "ssh -v does not say which host key it verified, or names two"}
         return {**result, "key": key}
+
+
+def text_of(log: Path) -> str:
+    """What ssh wrote; nothing where it did not begin."""
+    return log.read_text(errors="replace") if log.exists() else ""
+
+
+def told_by(log: Path) -> str:
+    """What ssh says without being asked for more."""
+    lines = (line.strip() for line in text_of(log).splitlines())
+    return " ".join(line for line in lines if not line.startswith(("debug", "OpenSSH_")))
