@@ -83,10 +83,17 @@ def test_what_the_file_does_not_say_is_read_strictly(host: Host, container: str)
     assert "NoNewPrivs:\t1" in status
 
 
-@pytest.mark.parametrize("container", [WEB, ROUTER])
-def test_a_container_has_a_place_of_its_own_on_the_disk_for_what_passes(host: Host, container: str) -> None:
-    host.check_output("docker exec %s sh -c 'echo passes > /tmp/passing'", container)
-    (mount,) = [one for one in inspect(host, container)["Mounts"] if one["Destination"] == "/tmp"]
+def test_what_passes_through_a_service_is_in_memory_half_its_limit(host: Host) -> None:
+    assert f"size={32 * 1024 * 1024}" in inspect(host, WEB)["HostConfig"]["Tmpfs"]["/tmp"].split(",")
+    full = host.run("docker exec %s dd if=/dev/zero of=/tmp/passing bs=1M count=40", WEB)
+    host.check_output("docker exec %s rm /tmp/passing", WEB)
+    assert full.rc
+    assert "No space left on device" in full.stderr
+
+
+def test_the_router_has_a_place_of_its_own_on_the_disk_for_what_passes(host: Host) -> None:
+    host.check_output("docker exec %s sh -c 'echo passes > /tmp/passing'", ROUTER)
+    (mount,) = [one for one in inspect(host, ROUTER)["Mounts"] if one["Destination"] == "/tmp"]
     assert mount["Type"] == "volume"
     assert host.file(f"{mount['Source']}/passing").content_string == "passes\n"
 
