@@ -325,8 +325,9 @@ def reload_firewall(host: Environment) -> None:
 
 
 def reboot(host: Environment) -> None:
-    """After the edge, where there is one, was told to open its log anew."""
-    host.ssh("systemctl start flotilla-nginx-logs", check=False)
+    """After the edge, which app hosts have, was told to open its log anew."""
+    if host.host in HOSTS:
+        host.ssh("systemctl start flotilla-nginx-logs")
     host.reboot()
     awake(host)
 
