@@ -93,8 +93,9 @@ def test_each_stack_has_tasks_that_renew_it() -> None:
     roles = [(one["role"], one["tasks"]) for one in patching.stacks_due(data(*every))]
     assert roles == [
         *((stack, "renew") for stack in ("haproxy", "nginx", "redis", "postgres")),
+        ("postgres", "pooler_renew"),
     ]
-    assert [(ROOT / "roles" / role / f"tasks/{tasks}.yml").is_file() for role, tasks in roles] == [True] * 4
+    assert [(ROOT / "roles" / role / f"tasks/{tasks}.yml").is_file() for role, tasks in roles] == [True] * 5
     assert patching.stacks_due(data(NGINX)) == []
 
 

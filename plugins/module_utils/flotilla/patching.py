@@ -101,7 +101,13 @@ def with_images(what: Found, images: Iterable[Mapping[str, Any]]) -> Found:
 
 def stacks_due(images: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The stacks to renew, each as the `role` that has it and which of its `tasks` renew it."""
-    return [{"role": str(one["what"]), "tasks": "renew"} for one in images if one["due"]]
+    return [
+        {"role": "postgres", "tasks": "pooler_renew"}
+        if one["what"] == "pgbouncer"
+        else {"role": str(one["what"]), "tasks": "renew"}
+        for one in images
+        if one["due"]
+    ]
 
 
 def digests(hosts: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -24,8 +24,6 @@ from .view import VIEW_ERRORS, View
 
 # The Compose projects of Flotilla's own, in the order in which they are renewed.
 STACKS = ("haproxy", "nginx", "redis", "postgres", "pgbouncer")
-# PgBouncer is looked at, and not renewed yet.
-RENEWED = STACKS[:-1]
 ASK_SECONDS = 10.0
 PACKAGES_SECONDS = 180.0
 BASE_NAME, BASE_DIGEST = (f"org.opencontainers.image.base.{what}" for what in ("name", "digest"))
@@ -85,7 +83,7 @@ class Image:
     @property
     def due(self) -> str:
         """Why it is to be renewed, for a person; empty where it is not. An app's is renewed by a deploy."""
-        if self.what not in RENEWED:
+        if self.what not in STACKS:
             return ""
         if self.newer and not self.pinned:
             return f"{self.what} ({self.image} has a newer build)"

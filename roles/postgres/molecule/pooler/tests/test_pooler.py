@@ -30,6 +30,8 @@ CONSOLE = "docker exec pgbouncer psql -XAtq -h /var/run/pgbouncer -p 6432 -U pgb
 # Longer than any run of the role, and long enough for a stop to come in between.
 LONG = "SELECT pg_sleep(3000)"
 INSERT = "INSERT INTO kept SELECT 1 FROM pg_sleep(8)"
+RUNS = "docker inspect --format '{{.Image}}' pgbouncer"
+JOINED = "docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' pgbouncer"
 
 Query = Callable[..., CommandResult]
 
@@ -244,6 +246,16 @@ def test_a_stop_lets_transactions_end(host: Host, query: Query) -> None:
     code, said = ended(host)
     assert (code, said.strip()) == (0, "INSERT 0 1")
     assert query("SELECT count(*) FROM kept").stdout.strip() == "1"
+
+
+def test_an_image_that_is_built_anew_takes_its_place(host: Host, query: Query) -> None:
+    before = [host.check_output(RUNS), host.check_output(JOINED)]
+    converge(SCENARIO, molecule_tasks="pooler_renew")
+    after = [host.check_output(RUNS), host.check_output(JOINED)]
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+    assert query("SELECT 1").rc == 0
+    assert "changed=0" in converge(SCENARIO)
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(host: Host, query: Query) -> None:
