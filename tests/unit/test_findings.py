@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -134,3 +135,19 @@ def test_what_a_person_acknowledged_is_kept_from_then_on(plugin: ModuleType) -> 
     assert judged(plugin, {"db-1": new}, "db-1")["number"] == 0
     assert judged(plugin, {"db-1": new})["number"] == 0
     assert judged(plugin, {"db-1": old})["number"] == 1
+
+
+def test_what_is_kept_of_a_host_is_written_by_two_places_alone() -> None:
+    """A new one must not take a host's word for its own log: `settle` is for what this control node has followed."""
+    found = {
+        (path.stem, node.func.attr)
+        for path in PLUGIN.parents[1].rglob("*.py")
+        if "flotilla.witnesses" in (text := path.read_text()) or "from .witnesses" in text
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("add", "settle")
+    }
+    assert {one for one in found if one[0].startswith("flotilla_")} == {
+        ("flotilla_findings", "settle"),
+        ("flotilla_outcome", "add"),
+    }
+    assert len(found) == 2
