@@ -78,7 +78,7 @@ ROOTS_OWN = {
         preparation.absent store.Store._append store.Store._names store.Store.barriers store.Store.create
         store.Store.prune_secrets store.Store.read store.Store.reissue_secrets store.Store.remove
         store.Store.secrets_version store.Store.write_secrets store.digest_of_files store.unpack trail.Trail._append
-        trail.Trail.head trail.Trail.text trail.Trail.standing trail.Trail.told view.View._entries view.View.apps
+        trail.Trail.head trail.Trail.text trail.Trail.standing view.View._entries view.View.apps
         view.View.holder stack_images.Images._base_of addresses.read_slots zeros.read flotilla_host.main
         flotilla_host.read_drained flotilla_host.read_stamp flotilla_host.write_stamp flotilla_observe.Host._apps
         flotilla_observe._json flotilla_observe._rows flotilla_firewall.act

@@ -26,6 +26,7 @@ HARMLESS = {
     "roles/patch/tasks/drain.yml: Fail the health check of a balancer outside",
     "roles/patch/tasks/drain.yml: Mark that it has begun",
     "roles/postgres/tasks/renew.yml: Name it in the stack's values",
+    "roles/postgres/tasks/pooler_renew.yml: Name it in the pooler's values",
 }
 
 
