@@ -49,6 +49,8 @@ SPARE_BYTES = 512 * 1024 * 1024
 # What is restored has to be there within this time: a day, for the largest of databases.
 RESTORE_SECONDS = 86_400
 ARCHIVE_SECONDS = 180
+# How often what the engine still makes or removes is looked for, a second apart.
+REMOVALS = 5
 # What a name of Postgres' may be long, without its end (src/include/pg_config_manual.h: MAXFNAMELEN is 64).
 POINT_LENGTH = 63
 POINT_TIME = re.compile(r"^flotilla-(\d{8}T\d{6}Z)-")
@@ -567,6 +569,23 @@ def throw_away(name: str, memory_mb: int, cpus: float) -> Project:
 def remove(name: str) -> bool:
     """Remove a throw-away instance with its volumes, whatever is left of it. Returns whether there was one."""
     assert name in (SCRATCH, DRILL)
+    there = False
+    # What its client was killed over, the engine may still be making or removing.
+    for tries_left in reversed(range(REMOVALS)):
+        try:
+            if not _removed(name):
+                break
+            there = True
+        except RestoreError:
+            if not tries_left:
+                raise
+            time.sleep(1)
+    (KEPT / f"{name}.json").unlink(missing_ok=True)
+    return there
+
+
+def _removed(name: str) -> bool:
+    """Remove what is there of it now. Returns whether anything was. Raises RestoreError."""
     label = f"label=com.docker.compose.project={name}"
     containers = run("docker", "ps", "--all", "--quiet", "--filter", label).split()
     volumes = [one for one in run("docker", "volume", "ls", "--quiet").split() if one.startswith(f"{name}-")]
@@ -577,8 +596,7 @@ def remove(name: str) -> bool:
         run("docker", "volume", "rm", "--force", *volumes)
     if networks:
         run("docker", "network", "rm", *networks)
-    (KEPT / f"{name}.json").unlink(missing_ok=True)
-    return bool(containers or volumes)
+    return bool(containers or volumes or networks)
 
 
 def points() -> list[dict[str, Any]]:
@@ -902,11 +920,12 @@ def amcheck(container: str) -> None:
 def drill_ended() -> None:
     """After the drill's unit, however it ended: nothing of it is left, and one that was cut short has failed."""
     hand = KEPT / "drill.running"
-    remove(DRILL)
+    # Before anything that can fail: what the drill before it came to is not what this one did.
     if hand.exists():
         cut = {**json.loads(hand.read_text()), "detail": "the drill was cut short"}
         write(KEPT / "drill.json", json.dumps(cut, indent=1) + "\n")
         hand.unlink()
+    remove(DRILL)
 
 
 def mark() -> None:

@@ -156,7 +156,7 @@ def test_each_host_has_written_down_where_the_others_log_was(fleet: Environment)
     trails = {host: [json.loads(line) for line in lines] for host, lines in read.items()}
     for host, others in zip(HOSTS, reversed(HOSTS), strict=True):
         last = [one for one in trails[host] if (one["verb"], one["step"]) == ("deploy", "end")][-1]
-        number, link, _ = last["heads"][others]
+        number, link = last["heads"][others]
         seen = trails[others][number - 1]
         assert (seen["n"], seen["hash"]) == (number, link)
         assert (seen["run"], seen["step"]) == (last["run"], "begin")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plugins.scripts import postgres_restore
 from plugins.scripts.postgres_restore import (
+    DRILL,
+    REMOVALS,
     Backup,
     RestoreError,
     Target,
@@ -14,12 +20,14 @@ from plugins.scripts.postgres_restore import (
     beside,
     chosen,
     difference,
+    drill_ended,
     explain,
     gap,
     last_archived,
     last_lines,
     moment_of,
     present_system,
+    remove,
     restore_arguments,
     stanza_trouble,
 )
@@ -206,3 +214,49 @@ def test_rows_are_compared_table_by_table() -> None:
         "b: 1 rows now, the table is not there then",
         "d: not there now, 4 rows then",
     ]
+
+
+class Engine:
+    """An engine that has a container of the drill's, and refuses to remove it so many times."""
+
+    def __init__(self, busy: int, late: Sequence[str] = ()) -> None:
+        self.containers, self.busy, self.late = ["first"], busy, list(late)
+
+    def run(self, *words: str) -> str:
+        if words[:2] == ("docker", "ps"):
+            return "\n".join(self.containers)
+        if words[:2] == ("docker", "rm"):
+            self.busy -= 1
+            if self.busy >= 0:
+                raise RestoreError("removal of container first is already in progress")
+            self.containers = [self.late.pop(0)] if self.late else []
+        return ""
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(postgres_restore, "KEPT", tmp_path)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return tmp_path
+
+
+@pytest.mark.parametrize("engine", [Engine(0), Engine(REMOVALS - 2), Engine(1, ["made after its client was killed"])])
+def test_what_the_engine_still_makes_or_removes_is_gone(
+    engine: Engine, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_restore, "run", engine.run)
+    assert remove(DRILL)
+    assert not engine.containers
+    assert not remove(DRILL)
+
+
+def test_a_drill_that_was_cut_short_has_failed_also_where_it_cannot_be_removed(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_restore, "run", Engine(REMOVALS).run)
+    (kept / "drill.json").write_text('{"outcome": "passed", "detail": "the one before"}')
+    (kept / "drill.running").write_text('{"outcome": "failed", "detail": ""}')
+    with pytest.raises(RestoreError, match="already in progress"):
+        drill_ended()
+    assert json.loads((kept / "drill.json").read_text()) == {"outcome": "failed", "detail": "the drill was cut short"}
+    assert not (kept / "drill.running").exists()
