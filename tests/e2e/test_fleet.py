@@ -344,6 +344,22 @@ def test_the_next_run_ends_what_a_dead_controller_left(fleet: Environment, host:
 
 
 @pytest.mark.thorough
+def test_an_interrupted_controller_says_what_serves_and_the_next_run_ends_it(fleet: Environment) -> None:
+    before = versions(fleet)[0]
+    version = other(before)
+    with deploy_until(fleet, version, HOSTS[0], "committed") as controller:
+        controller.send_signal(signal.SIGTERM)
+        output, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 128 + signal.SIGTERM
+    last = output.rstrip().splitlines()[-1]
+    assert last.startswith(f"deploy: interrupted; by what the hosts said last, {APP} {before} serves on {HOSTS[0]} (")
+    assert "a lock that it still holds is taken over by the next run from this machine" in last
+    fleet.deploy(version).succeeded()
+    assert versions(fleet) == [version, version]
+    at_rest(fleet)
+
+
+@pytest.mark.thorough
 def test_a_dead_runs_lock_can_be_removed(fleet: Environment) -> None:
     before = versions(fleet)[0]
     with deploy_until(fleet, other(before), HOSTS[0], "preparing") as controller:
