@@ -111,7 +111,7 @@ def said_without_work(subject: str, done: Mapping[str, Any], context: Mapping[st
     hosts = ", ".join(context["hosts"])
     if context["check"] and done["work"]:
         return f"{subject}: would be {context['action']}ed on {hosts} (check mode)".replace(
-            "rollbacked", "gone back to"
+            "rollbacked", "rolled back to"
         )
     if ended:
         return f"{subject}: deployed, an earlier run was brought to its end on {', '.join(ended)}; it serves on {hosts}"

@@ -177,7 +177,7 @@ def test_a_rollback_needs_neither_registry_nor_checkout(fleet: Environment, tmp_
         registry.unpause()
     assert set(versions(fleet)) == {target.partition("-")[2]} != {now}
     at_rest(fleet)
-    assert f"deployed, back from {now}, serves on" in last_line(run)
+    assert f"rolled back from {now}, serves on" in last_line(run)
     assert max(fleet.on(host).module_calls(began) for host in HOSTS) <= 6
     assert history(fleet, HOSTS[0])[-1]["action"] == "rollback"
     assert "rolled back" in fleet.playbook("rollback.yml", "-e", "list=true").text

@@ -150,7 +150,7 @@ DETAILS = {"migration": "none", "seconds": 4.25, "next": "ansible-playbook deplo
             Outcome.DEPLOYED,
             [host(NEW)],
             {"back_from": "1.2.0", "skipped": ["app-3"]},
-            "notes 1.1.0: deployed, back from 1.2.0, serves on app-1 (green); left out: app-3; migration: none; 4.2 s",
+            "notes 1.1.0: rolled back from 1.2.0, serves on app-1 (green); left out: app-3; migration: none; 4.2 s",
         ),
         (
             Outcome.REVERTED,

@@ -143,9 +143,9 @@ def last_line(subject: str, outcome: Outcome, hosts: Sequence[HostEnd], details:
     left_out = f"; left out: {', '.join(details['skipped'])}" if details.get("skipped") else ""
     match outcome:
         case Outcome.DEPLOYED:
-            back = f", back from {details['back_from']}" if details.get("back_from") else ""
-            done = "restarted" if details.get("restarted") else "deployed"
-            return f"{subject}: {done}{back}, serves on {on}{left_out}{tail}"
+            back = f"rolled back from {details['back_from']}" if details.get("back_from") else ""
+            done = back or ("restarted" if details.get("restarted") else "deployed")
+            return f"{subject}: {done}, serves on {on}{left_out}{tail}"
         case Outcome.MIXED:
             return f"{subject}: mixed: {serving}{left_out}{tail}. Next: {details['next']}"
         case Outcome.REFUSED:
