@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible import constants, context
 from ansible.errors import AnsibleError
 from ansible.inventory.data import InventoryData
@@ -27,10 +28,11 @@ from flotilla.terminal import visible
 
 DOCUMENTATION = r"""
 name: flotilla_command_line
-short_description: Refuses templates, and inventories and limits that name nothing
+short_description: Refuses templates, and inventories that cannot be read or name nothing
 description:
   - An inventory that is not there, or that has no host, and a limit that no host is in, are refused by Flotilla's
     playbooks. To Ansible they are a run with nothing to do, which ends well.
+  - A file of an inventory that is not YAML is refused with its name and line, which Ansible does not say of variables.
   - Ansible works out C({{ … }}) in what C(-e) gives, on this machine and with the vault at hand. C(-e version=$TAG)
     would run what somebody has called a tag. Such a value is refused; a file (C(-e @file)) may have templates.
 options:
@@ -89,7 +91,29 @@ def named_nothing(loader: Any, everything: Group) -> Problem | None:
     if given == list(constants.DEFAULT_HOST_LIST) and wants_none:
         return None
     hosts = {host.name: host for host in everything.get_hosts()}
-    return of_inventories(given, hosts) or of_limit(context.CLIARGS.get("subset"), loader, everything, hosts)
+    return (
+        of_files(given)
+        or of_inventories(given, hosts)
+        or of_limit(context.CLIARGS.get("subset"), loader, everything, hosts)
+    )
+
+
+def of_files(given: Iterable[str]) -> Problem | None:
+    """The first file of the inventories that is not YAML. Only its form is looked at: that takes milliseconds."""
+    for source in map(Path, given):
+        within = [source.glob("*"), *(source.glob(f"{name}/**/*") for name in ("group_vars", "host_vars"))]
+        for file in sorted(path for paths in within for path in paths if path.suffix in (".yml", ".yaml")):
+            try:
+                for _ in yaml.parse(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+                    pass
+            except yaml.MarkedYAMLError as error:
+                line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+                what = f"is not YAML: {error.problem or error}"
+                return Problem(f"{_place(file)}{line}", "(syntax)", what, "correct the line, or the one before it")
+            except (OSError, yaml.YAMLError):
+                # Ansible says so, with the file.
+                continue
+    return None
 
 
 def of_inventories(given: Iterable[str], hosts: Iterable[str]) -> Problem | None:

@@ -68,6 +68,18 @@ def test_a_limit_that_no_host_is_in(playbook: str, limit: str) -> None:
     refused(done, f"command line: --limit: no host is in `{limit}`{near}; {there}")
 
 
+@pytest.mark.parametrize("file", ["hosts.yml", "group_vars/all/apps.yml", "group_vars/app.yml", "host_vars/a/b/c.yaml"])
+@pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/status.yml", "playbooks/secrets.yml"])
+def test_yaml_that_cannot_be_read_is_told_with_its_file_and_line(playbook: str, file: str, tmp_path: Path) -> None:
+    """Ansible says neither of variables; and that hosts.yml is no inventory, and that there are no hosts then."""
+    path = tmp_path / file
+    (tmp_path / "hosts.yml").write_text("app: {hosts: {a: }}\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("app:\n  hosts: {a: }\nkey: a: b\n")
+    done = run(playbook, "-i", str(tmp_path))
+    refused(done, f"{path}:3: (syntax): is not YAML: mapping values are not allowed ")
+
+
 def test_of_several_inventories_each_has_to_be_there() -> None:
     done = run("deploy.yml", "-i", "inventories/staging", "-i", ".lab/stagin")
     refused(done, "there is no .lab/stagin;")
