@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible import context
 from ansible.plugins.callback import CallbackBase
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from flotilla.problem import Problem
 from flotilla.terminal import visible
 
 DOCUMENTATION = r"""
@@ -24,6 +26,7 @@ short_description: The outcome as the last line
 description:
   - Prints, below the recap, one line for each app that a deploy or a rollback was about.
   - A run that ended before any release was prepared is refused, and says so.
+  - A run whose C(--limit) leaves no host that the playbook is about is refused.
   - Of any playbook, a run that Ctrl-C or a C(SIGTERM) ended says so, with what serves and what becomes of the lock.
 options: {}
 author:
@@ -98,6 +101,11 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The lines."""
         atexit.unregister(self._say_that_it_was_interrupted)
+        limit = context.CLIARGS.get("subset")
+        if limit and not stats.processed and self._playbook != ADHOC:
+            what = f"{self._playbook} is about no host in `{limit}`"
+            self._display.error(visible(str(Problem("command line", "--limit", what, "correct it"))))
+            sys.exit(2)
         found = stats.custom.get("_run", {}).get("flotilla", [])
         for entry in found:
             colour = "green" if entry["outcome"] == "deployed" else "red"

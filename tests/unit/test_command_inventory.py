@@ -68,6 +68,15 @@ def test_a_limit_that_no_host_is_in(playbook: str, limit: str) -> None:
     refused(done, f"command line: --limit: no host is in `{limit}`{near}; {there}")
 
 
+@pytest.mark.parametrize("callback", ["flotilla", "default"])
+@pytest.mark.parametrize("playbook", ["playbooks/logs.yml", "playbooks/restart.yml", "playbooks/unlock.yml"])
+def test_a_limit_that_leaves_no_host_that_the_playbook_is_about(playbook: str, callback: str) -> None:
+    arguments = ("-i", "inventories/production", "--limit", "postgres")
+    done = ansible("ansible-playbook", playbook, *arguments, ANSIBLE_STDOUT_CALLBACK=callback)
+    verb = Path(playbook).stem
+    refused(done, f"command line: --limit: {verb}.yml is about no host in `postgres`. Next: correct it")
+
+
 @pytest.mark.parametrize("file", ["hosts.yml", "group_vars/all/apps.yml", "group_vars/app.yml", "host_vars/a/b/c.yaml"])
 @pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/status.yml", "playbooks/secrets.yml"])
 def test_yaml_that_cannot_be_read_is_told_with_its_file_and_line(playbook: str, file: str, tmp_path: Path) -> None:
