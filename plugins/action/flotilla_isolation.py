@@ -107,18 +107,12 @@ def directory_of(source: str) -> Path:
 
 
 def source_problems(sources: Sequence[str]) -> Iterator[Problem]:
-    """Inventories that are not there, or there twice."""
+    """Inventories that are there twice. The plugin `flotilla_command_line` refuses those that are not there."""
     command = f"{COMMAND} -i inventories/<environment> -i inventories/<another>"
-    if not sources:
-        yield Problem("command line", "-i", "no inventory was given", command)
     seen: set[Path] = set()
     for source in sources:
         shown = relative(Path(source), ROOT)
-        if not Path(source).exists():
-            there = ", ".join(sorted(path.name for path in (ROOT / "inventories").iterdir() if path.is_dir()))
-            what = f"there is no inventory {shown} (in inventories: {there})"
-            yield Problem("command line", "-i", what, command)
-        elif directory_of(source).resolve() in seen:
+        if directory_of(source).resolve() in seen:
             what = f"{shown} is given twice, and would be compared with itself"
             yield Problem("command line", "-i", what, command)
         seen.add(directory_of(source).resolve())

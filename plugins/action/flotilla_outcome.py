@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from flotilla import account
 from flotilla.outcome import HostEnd, Outcome, last_line
-from flotilla.registered import came_to, heads, plan, recovered, trouble
+from flotilla.registered import came_to, heads, plan, recovered, trouble, unheeded, withheld
 from flotilla.witnesses import Kept
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,8 @@ def account_of(hostvars: Mapping[str, Any], context: Mapping[str, Any], run: Map
         "skipped": list(context["skipped"]),
         "next": context["command"],
     }
-    if not done["refusal"] and (context["check"] or not done["go"]):
+    kept_out = {} if context["check"] else withheld(hostvars, done)
+    if not done["refusal"] and (context["check"] or not (done["go"] or kept_out)):
         line = said_without_work(subject, done, context, recovered(hostvars, done))
         return {
             **base,
@@ -85,7 +86,8 @@ def account_of(hostvars: Mapping[str, Any], context: Mapping[str, Any], run: Map
             "explanation": "",
         }
     outcome, hosts, migrated = came_to(hostvars, done)
-    explanation = done["refusal"] or trouble(hostvars, done) or troubles_of(hosts)
+    why = done["refusal"] or trouble(hostvars, done) or troubles_of(hosts)
+    explanation = "\n".join(filter(None, [why, *map(kept_from, hosts), unheeded(hostvars, done)]))
     details = {"migration": migrated, "seconds": seconds, "skipped": context["skipped"], "next": context["command"]}
     details["restarted"] = context["action"] == "restart"
     notes: list[str] = []
@@ -109,11 +111,16 @@ def said_without_work(subject: str, done: Mapping[str, Any], context: Mapping[st
     hosts = ", ".join(context["hosts"])
     if context["check"] and done["work"]:
         return f"{subject}: would be {context['action']}ed on {hosts} (check mode)".replace(
-            "rollbacked", "gone back to"
+            "rollbacked", "rolled back to"
         )
     if ended:
         return f"{subject}: deployed, an earlier run was brought to its end on {', '.join(ended)}; it serves on {hosts}"
     return f"{subject}: nothing to do, it serves on {hosts}"
+
+
+def kept_from(host: HostEnd) -> str:
+    """Why a host stays without its traffic; empty when it does not."""
+    return f"{host.host} gets no traffic: {host.withheld}" if host.withheld else ""
 
 
 def troubles_of(hosts: Sequence[HostEnd]) -> str:

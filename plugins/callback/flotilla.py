@@ -70,6 +70,8 @@ DOING: Mapping[str, str] = {
 ADHOC = "__adhoc_playbook__"
 # The loop variable of an include whose rounds get a heading.
 APPS = "app_entry"
+# On a bare host, each of Ansible's modules that needs a directory there makes it.
+MADE_ITS_DIRECTORY = re.compile(r"Module remote_tmp \S+ did not exist and was created")
 # What Ansible colours a diff with.
 PAINT = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -211,10 +213,14 @@ class CallbackModule(CallbackBase):
         return str(CallbackBase.host_label(result))
 
     def _warn(self, result: Any) -> None:
-        """Warnings and deprecations, as Ansible itself prints them."""
-        if result.warnings or result.deprecations:
+        """Warnings and deprecations, as Ansible itself prints them, but for one that nobody can do anything about."""
+        warnings = [one for one in result.warnings or () if not MADE_ITS_DIRECTORY.match(str(one.event.msg))]
+        if warnings or result.deprecations:
             self._live.clear()
-            self._handle_warnings(result.result)
+        for warning in warnings:
+            self._display._warning(warning)
+        result.result.pop("warnings", None)
+        self._handle_warnings(result.result)
 
     # -- the screen -----------------------------------------------------------------------------
 

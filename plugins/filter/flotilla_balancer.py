@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
-from flotilla.balancer import judge
+from flotilla.balancer import balancer_trouble, judge
 from flotilla.frontage import balanced_apps, balanced_servers, balancers, checked_servers, frontages
 
 
@@ -31,18 +31,6 @@ def flotilla_balancer_checked(servers: Sequence[Mapping[str, Any]]) -> list[dict
         return checked_servers(servers)
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
-
-
-def flotilla_balancer_trouble(asked: Mapping[str, Any]) -> str:
-    """What those said that could not do what they were asked for; empty when all did.
-
-    asked: what a loop over balancers registered, or a task on the host itself.
-    """
-    return "\n".join(
-        f"{one.get('app_balancer', 'the health check')}: {' '.join(str(one.get('msg', 'it said nothing')).split())}"
-        for one in asked.get("results", [asked])
-        if one.get("failed") or one.get("unreachable")
-    )
 
 
 def flotilla_balancer_judged(
@@ -70,7 +58,7 @@ class FilterModule:
             "flotilla_balancer_checked": flotilla_balancer_checked,
             "flotilla_balancer_frontages": flotilla_balancer_frontages,
             "flotilla_balancer_judged": flotilla_balancer_judged,
-            "flotilla_balancer_trouble": flotilla_balancer_trouble,
+            "flotilla_balancer_trouble": balancer_trouble,
             "flotilla_balancers": balancers,
             "flotilla_balancer_servers": balanced_servers,
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.flotilla.balancer import OPERATOR, Admin, BalancerError, chosen, counted
-from ansible.module_utils.flotilla.balancing import DIRECTORY, Balancer, Master
+from ansible.module_utils.flotilla.balancing import DIRECTORY, Balancer, HostsError, Master, each
 from ansible.module_utils.flotilla.record import entry, leave
 from ansible.module_utils.flotilla.trail import Step, Trail
 
@@ -115,6 +115,11 @@ maintained:
   returned: O(state=status) and O(state=maintenance)
   type: list
   elements: str
+trouble:
+  description:
+    - Host to why it could not be drained, or taken back. One that nobody drained, and that is down, is not in it.
+  returned: when O(state=drained) or O(state=ready) failed for some of O(hosts)
+  type: dict
 notes:
   description: What a person should know of what was done.
   returned: O(state=drained)
@@ -174,13 +179,11 @@ def act(balancer: Balancer, params: dict[str, Any]) -> bool:
     """Bring about the state. True when something changed."""
     state = params["state"]
     apps, seconds = params["apps"], params["seconds"]
-    # Each host is asked, whatever the one before it answered.
     if state == "drained":
         flags = {name: params[name] for name in ("wait", "cut", "last")}
-        changes = (balancer.drain(one, apps, seconds=seconds, **flags) for one in params["hosts"])
-        return max(changes, default=False)
+        return bool(each(params["hosts"], lambda one: balancer.drain(one, apps, seconds=seconds, **flags)))
     if state == "ready":
-        return max((balancer.ready(one, apps, seconds=seconds) for one in params["hosts"]), default=False)
+        return bool(each(params["hosts"], lambda one: balancer.ready(one, apps, seconds=seconds)))
     if state == "maintenance":
         return bool(balancer.maintain(wanted_apps(balancer, params["apps"]), params["maintenance"]))
     if state == "reloaded":
@@ -217,6 +220,8 @@ def main() -> None:
             told = entry(params["run"] or {}, "maintenance", params["host"], Step.DONE, "done", reason=shown)
             if trouble := leave(Trail(), told):
                 module.warn(trouble)
+    except HostsError as error:
+        module.fail_json(msg=str(error), trouble=error.trouble)
     except BalancerError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

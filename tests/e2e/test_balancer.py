@@ -429,6 +429,28 @@ def test_a_drained_host_gets_nothing_until_it_is_ready(front: Environment) -> No
     assert not result.failures, result.summary(shown=30)
 
 
+def test_a_host_that_is_not_taken_back_is_told_with_what_to_do(front: Environment) -> None:
+    """Its release serves; the way of the balancer's checks to it is cut."""
+    before, host = front.live().version, front.on(HOSTS[1])
+    version = {"1.0.0": "1.1.0", "1.1.0": "1.0.0"}[before]
+    cut = f"blackhole {host.private_address}/32"
+    front.module("flotilla_balancer", state="drained", hosts=[HOSTS[1]], seconds=GENEROUS_SECONDS)
+    front.on(BALANCER).ssh(f"ip route add {cut}")
+    try:
+        run = front.deploy(version)
+        assert run.rc == 2
+        last = run.output.rstrip().splitlines()[-1]
+        assert re.match(rf"{APP} {version}: mixed: .*{version} on {HOSTS[1]} \([a-z]+\) without its traffic; ", last)
+        assert f". Next: ansible-playbook deploy.yml {' '.join(front.inventories)} -e app={APP}" in last
+        assert f"{HOSTS[1]} gets no traffic: {BALANCER}: {HOSTS[1]} is not ready after" in run.text
+        assert json.loads(host.ssh(f"tail -n 1 /opt/{APP}/history.jsonl"))["outcome"] == "mixed"
+        assert hosts_that_answer(front) == {HOSTS[0]}
+    finally:
+        front.on(BALANCER).ssh(f"ip route del {cut}")
+    assert "nothing to do, it serves on" in front.deploy(version).succeeded().output.rstrip().splitlines()[-1]
+    all_hosts_answer(front)
+
+
 def test_a_host_that_is_switched_off_costs_what_was_in_flight_there(front: Environment) -> None:
     droplet = docker.from_env(timeout=300).containers.get(f"{front.name}-{HOSTS[0]}")
     with load_on(front, *GETS_AND_POSTS, Stream(Kind.SLOW, Mode.NEW, concurrency=2)) as load:

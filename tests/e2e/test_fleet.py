@@ -177,7 +177,7 @@ def test_a_rollback_needs_neither_registry_nor_checkout(fleet: Environment, tmp_
         registry.unpause()
     assert set(versions(fleet)) == {target.partition("-")[2]} != {now}
     at_rest(fleet)
-    assert f"deployed, back from {now}, serves on" in last_line(run)
+    assert f"rolled back from {now}, serves on" in last_line(run)
     assert max(fleet.on(host).module_calls(began) for host in HOSTS) <= 6
     assert history(fleet, HOSTS[0])[-1]["action"] == "rollback"
     assert "rolled back" in fleet.playbook("rollback.yml", "-e", "list=true").text
@@ -338,6 +338,22 @@ def test_the_next_run_ends_what_a_dead_controller_left(fleet: Environment, host:
         os.killpg(controller.pid, signal.SIGKILL)
         controller.wait()
     assert set(versions(fleet)) <= {before, version}
+    fleet.deploy(version).succeeded()
+    assert versions(fleet) == [version, version]
+    at_rest(fleet)
+
+
+@pytest.mark.thorough
+def test_an_interrupted_controller_says_what_serves_and_the_next_run_ends_it(fleet: Environment) -> None:
+    before = versions(fleet)[0]
+    version = other(before)
+    with deploy_until(fleet, version, HOSTS[0], "committed") as controller:
+        controller.send_signal(signal.SIGTERM)
+        output, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 128 + signal.SIGTERM
+    last = output.rstrip().splitlines()[-1]
+    assert last.startswith(f"deploy: interrupted; by what the hosts said last, {APP} {before} serves on {HOSTS[0]} (")
+    assert "a lock that it still holds is taken over by the next run from this machine" in last
     fleet.deploy(version).succeeded()
     assert versions(fleet) == [version, version]
     at_rest(fleet)

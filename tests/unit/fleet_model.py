@@ -21,6 +21,7 @@ from unittest import mock
 from flotilla import release as release_module
 from flotilla import retention
 from flotilla.admission import describe, look_at_lock
+from flotilla.balancer import balancer_trouble
 from flotilla.edge import Edge
 from flotilla.engine import Engine
 from flotilla.fleet import Step
@@ -39,6 +40,7 @@ from flotilla.registered import (
     recovery_turns,
     returning,
     turns,
+    withheld,
 )
 from flotilla.release import RELEASE_ERRORS, Rollout
 from flotilla.run import parse_run
@@ -303,7 +305,8 @@ def host_of(site: Site) -> Host:
 class Host:
     """One app host. left: side effects until its call dies; None when it does not.
 
-    drained: the balancer sends it no traffic.  journal: as it was read since it was written last.
+    drained: the balancer sends it no traffic.  stuck: its checks do not pass, so it is not taken back.
+    journal: as it was read since it was written last.
     """
 
     name: str
@@ -314,6 +317,7 @@ class Host:
     left: int | None = None
     died: bool = False
     drained: bool = False
+    stuck: bool = False
 
     def tick(self) -> None:
         """A side effect happened, or is about to."""
@@ -609,12 +613,24 @@ class Play:
             self.task("app_ended", hosts, lambda host, one: calls[ways[host]](one))
             self._take_back(in_turn, hosts, at_rest(self.hostvars, planned))
         if drained(self.hostvars, planned, [BALANCER]):
-            self._take_back(self.names, self.names, at_rest(self.hostvars, planned))
+            returned = self._take_back(self.names, self.names, at_rest(self.hostvars, planned))
+            for host in self.names:
+                self.hostvars[host]["app_returned"] = returned
         if planned["go"]:
-            self._quarantine({*self.names} - {*at_rest(self.hostvars, planned)})
-        else:
-            return "refused" if planned["refusal"] else "unchanged"
-        return str(came_to(self.hostvars, planned)[0])
+            away = self._quarantine({*self.names} - {*at_rest(self.hostvars, planned)})
+            for host in self.names:
+                self.hostvars[host]["app_kept_away"] = away
+        elif planned["refusal"]:
+            return "refused"
+        elif not withheld(self.hostvars, planned):
+            return self._told("unchanged")
+        return self._told(str(came_to(self.hostvars, planned)[0]))
+
+    def _told(self, outcome: str) -> str:
+        """The outcome: no success, and no way back, while a host of the run is kept from its traffic."""
+        out = [name for name in self.names if self.world.hosts[name].drained]
+        assert not out or outcome not in ("deployed", "unchanged", "reverted"), f"{outcome}, without traffic to {out}"
+        return outcome
 
     def _commit(self, planned: Mapping[str, Any]) -> None:
         window = Window(1.0, None)  # type: ignore[arg-type]  # the fake watch asks for no limits
@@ -633,9 +649,13 @@ class Play:
             own = None if stop_first else window
             self.task("app_committed", involved, partial(self._commit_or_watch, frozenset(batch), own, window))
             if stop_first and (back := returning(self.hostvars, planned, batch)):
-                self._take_back(back, back, back)
+                stays_out = balancer_trouble(self._take_back(back, back, back))
                 self.keeping = True
-                self.task("app_committed", back, lambda _, one: one.watch(window))
+                if stays_out:
+                    for host in back:
+                        self.hostvars[host]["app_committed"] |= {"ok": False, "explanation": stays_out}
+                else:
+                    self.task("app_committed", back, lambda _, one: one.watch(window))
                 self.keeping = False
             before += batch
 
@@ -657,14 +677,25 @@ class Play:
             self.world.hosts[host].drained |= bool(left)
         return all(self.world.hosts[host].drained for host in hosts)
 
-    def _quarantine(self, hosts: Collection[str]) -> None:
+    def _quarantine(self, hosts: Collection[str]) -> Result:
         """A host that was lost gets no traffic before a run has brought it back."""
-        for host in sorted(hosts):
-            self._drain([host])
+        trouble = {host: "the last one" for host in sorted(hosts) if not self._drain([host])}
+        return self._registered(trouble) if hosts else {}
 
-    def _take_back(self, some: Sequence[str], asked: Sequence[str], well: Sequence[str]) -> None:
-        for host in {*some} & {*asked} & {*well}:
-            self.world.hosts[host].drained = False
+    @staticmethod
+    def _registered(trouble: Mapping[str, str]) -> Result:
+        """What a loop over the balancers registers."""
+        failed = {"failed": True, "msg": "not all", "trouble": trouble} if trouble else {}
+        return {"results": [{"app_balancer": BALANCER, **failed}]}
+
+    def _take_back(self, some: Sequence[str], asked: Sequence[str], well: Sequence[str]) -> Result:
+        trouble = {}
+        for name in sorted({*some} & {*asked} & {*well}):
+            host = self.world.hosts[name]
+            host.drained = host.drained and host.stuck
+            if host.drained:
+                trouble[name] = f"{name} stays out"
+        return self._registered(trouble)
 
     @staticmethod
     def _commit_or_watch(

@@ -31,12 +31,12 @@ def test_a_balancer_that_could_not_is_quoted() -> None:
             {"app_balancer": "lb-3", "unreachable": True, "msg": "no route"},
         ]
     }
-    assert filters.flotilla_balancer_trouble(asked) == "lb-2: app-1 is the only host\nlb-3: no route"
+    assert filters.balancer_trouble(asked) == "lb-2: app-1 is the only host\nlb-3: no route"
     outside = {"failed": True, "msg": "no space left"}
-    assert filters.flotilla_balancer_trouble(outside) == "the health check: no space left"
-    assert filters.flotilla_balancer_trouble({"skipped": True}) == ""
-    assert filters.flotilla_balancer_trouble({"results": [], "skipped": True}) == ""
-    assert filters.flotilla_balancer_trouble({}) == ""
+    assert filters.balancer_trouble(outside) == "the health check: no space left"
+    assert filters.balancer_trouble({"skipped": True}) == ""
+    assert filters.balancer_trouble({"results": [], "skipped": True}) == ""
+    assert filters.balancer_trouble({}) == ""
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flotilla.balancer import Admin, BalancerError, parse_states
-from flotilla.balancing import Balancer, Master
+from flotilla.balancing import Balancer, HostsError, Master, each
 
 from tests.unit.balancer_model import Backend, Clock, FakeMaster, Key
 
@@ -240,6 +240,17 @@ def test_a_host_that_is_down_without_being_drained_is_an_error_and_is_left_alone
     with pytest.raises(BalancerError, match="app-1 is not up after 3 s: notes on app-1: DOWN"):
         site.balancer.ready("app-1", seconds=3)
     assert site.master.commands == []
+
+
+def test_each_host_is_asked_whatever_came_of_the_one_before(site: Site) -> None:
+    """One that stays out is no reason for the next to stay out too; and it is told which does."""
+    site.balancer.drain("app-1", seconds=1)
+    site.server(host="app-2").up = site.server(host="app-2").healthy = False
+    site.every(1.0, site.master.check)
+    with pytest.raises(HostsError, match="app-2 is not up") as told:
+        each(["app-9", "app-2", "app-1"], lambda host: site.balancer.ready(host, seconds=5))
+    assert told.value.trouble == {"app-9": "the balancer knows no host app-9 (it knows app-1, app-2)"}
+    assert site.kept() == {}
 
 
 def test_one_app_alone_is_taken_back(site: Site) -> None:

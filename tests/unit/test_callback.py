@@ -106,6 +106,17 @@ def test_a_check_with_diff_changes_nothing_and_says_what_would(tmp_path: Path) -
         assert expected in run.stdout
 
 
+def test_a_bare_host_is_no_warning_and_others_are_shown(tmp_path: Path) -> None:
+    """Ansible makes its directory there, and warns of what Flotilla never does: to become a user who is not root."""
+    for callback, warned in (("flotilla", False), ("default", True)):
+        (tmp_path / callback).mkdir()
+        run = piped(tmp_path / callback, "bare.yml", ANSIBLE_STDOUT_CALLBACK=callback)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert (tmp_path / callback / "none").is_dir()
+        assert ("remote_tmp" in run.stdout + run.stderr) is warned
+        assert "exit 3" in run.stdout + run.stderr
+
+
 def test_trouble_is_told_in_lines(tmp_path: Path) -> None:
     run = piped(tmp_path, "trouble.yml", "-f", "1")
     assert run.returncode != 0

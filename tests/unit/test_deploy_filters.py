@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from flotilla.registered import (
     came_to,
     drained,
@@ -22,11 +26,19 @@ from flotilla.registered import (
     turns,
 )
 
-PATH = Path(__file__).parents[2] / "plugins/filter/flotilla_deploy.py"
-spec = importlib.util.spec_from_file_location("flotilla_deploy", PATH)
-assert spec and spec.loader
-filters = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(filters)
+ROOT = Path(__file__).parents[2]
+
+
+def plugin(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+filters = plugin("plugins/filter/flotilla_deploy.py")
+outcomes = plugin("plugins/action/flotilla_outcome.py")
 
 HOSTS = ["app-1", "app-2"]
 PURPOSE = "deploy notes 1.1.0"
@@ -209,6 +221,124 @@ def test_what_a_run_came_to(registered: dict[str, list[dict[str, Any] | None]], 
     hostvars = fleet(**registered)
     outcome, _, _ = came_to(hostvars, plan(hostvars, CONTEXT))
     assert outcome == expected
+
+
+STAYS_OUT = "app-2 is not ready after 30 s and stays out. Next: look at it"
+NEXT = f"Next: {CONTEXT['command']}"
+DEPLOYED = {"app_prepared": READY, "app_committed": [ok(NEW), ok(NEW)], "app_ended": [ok(NEW), ok(NEW)]}
+WENT_BACK = {"app_prepared": READY, "app_committed": [ok(NEW), bad(OLD, "500")], "app_ended": [ok(OLD), ok(OLD)]}
+NO_WORK = [asked(matches=True, digests={}, images={"api": "a@sha256:1"})] * 2
+BALANCERS = {"lb-1": {"preflight_host": {"drained": ["notes/app-2"]}}, "lb-2": {}}
+
+
+def account_of(hostvars: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What is told of a deploy that registered this."""
+    found: dict[str, Any] = outcomes.account_of(hostvars, CONTEXT, {"started": time.time()})
+    return found
+
+
+def failing(balancer: str, message: str = "no route", **changes: Any) -> dict[str, Any]:
+    return {"app_balancer": balancer, "failed": "unreachable" not in changes, "msg": message, **changes}
+
+
+def given_back(*results: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a loop over the balancers registers on both hosts, the last task that sends them their traffic."""
+    return [{"results": list(results), "failed": any(one.get("failed") for one in results)}] * 2
+
+
+@pytest.mark.parametrize(
+    "run",
+    [DEPLOYED, WENT_BACK, {"app_asked": NO_WORK}],
+    ids=["deployed", "reverted", "nothing to do"],
+)
+@pytest.mark.parametrize(
+    "returned",
+    [
+        {"app_returned": given_back(failing("lb-1", STAYS_OUT, trouble={"app-2": STAYS_OUT}))},
+        {
+            "app_returned": given_back(
+                {"app_balancer": "lb-1"}, failing("lb-2", STAYS_OUT, trouble={"app-2": STAYS_OUT})
+            )
+        },
+        {"app_passed": [SKIPPED, {"failed": True, "msg": "no space left"}]},
+    ],
+    ids=["a balancer", "one of two", "the health check"],
+)
+def test_a_host_that_stays_without_its_traffic_is_told_with_the_next_command(
+    run: dict[str, Any], returned: dict[str, Any]
+) -> None:
+    told = account_of({**fleet(**run, **returned), **BALANCERS})
+    assert told["outcome"] == "mixed"
+    assert re.search(r" on app-1 \([a-z]+\), 1\.\d\.0 on app-2 \([a-z]+\) without its traffic; ", told["line"])
+    assert told["line"].endswith(NEXT)
+    assert re.search(
+        r"^app-2 gets no traffic: (lb-[12]: app-2 is not|the health check: no)", told["explanation"], re.MULTILINE
+    )
+
+
+def test_a_host_that_did_not_end_is_kept_from_its_traffic_and_told() -> None:
+    ends = {**DEPLOYED, "app_ended": [ok(NEW), bad(NEW, "the engine did not answer")]}
+    away = {"app_kept_away": given_back({"app_balancer": "lb-1"})}
+    told = account_of({**fleet(**ends, **away), **BALANCERS})
+    assert (told["outcome"], "app-2 (green) without its traffic" in told["line"]) == ("mixed", True)
+    # The last one that takes traffic is not drained.
+    last = {"app_kept_away": given_back(failing("lb-1", "the only host", trouble={"app-2": "the only host"}))}
+    assert account_of({**fleet(**ends, **last), **BALANCERS})["outcome"] == "deployed"
+
+
+def test_what_a_balancer_could_not_do_on_the_way_is_a_warning() -> None:
+    left_out = given_back(failing("lb-1", "app-3 is the only host", trouble={"app-3": "app-3 is the only host"}))
+    late = given_back(failing("lb-1", STAYS_OUT, trouble={"app-2": STAYS_OUT}))
+    told = account_of({**fleet(**DEPLOYED, app_left_out=left_out, app_sent=late), **BALANCERS})
+    assert (told["outcome"], told["warning"]) == ("deployed", f"lb-1: app-3 is the only host\nlb-1: {STAYS_OUT}")
+
+
+def test_a_refused_deploy_stays_refused_and_names_the_host_without_traffic() -> None:
+    run = {"app_prepared": [ok(OLD), bad(OLD, "crashed")], "app_ended": [ok(OLD), ok(OLD)]}
+    returned = given_back(failing("lb-1", STAYS_OUT, trouble={"app-2": STAYS_OUT}))
+    told = account_of({**fleet(**run, app_returned=returned), **BALANCERS})
+    assert (told["outcome"], "1.0.0 on app-2 (blue) without its traffic" in told["line"]) == ("refused", True)
+
+
+@pytest.mark.parametrize(
+    ("order", "drained_before", "expected"),
+    [
+        ("start-first", [], "deployed"),
+        ("start-first", ["notes/app-2"], "mixed"),
+        ("stop-first", [], "mixed"),
+    ],
+)
+def test_a_balancer_that_cannot_be_reached_keeps_traffic_away_only_where_it_was_told_to(
+    order: str, drained_before: list[str], expected: str
+) -> None:
+    """One that is down sends nothing anywhere, and nobody is drained there that was not before."""
+    first = asked(update={"stated": ["order"], "order": order})
+    hostvars = fleet(app_asked=[first, first], **DEPLOYED, app_returned=given_back(failing("lb-1", unreachable=True)))
+    hostvars["lb-1"] = {"preflight_host": {"drained": drained_before}}
+    assert account_of(hostvars)["outcome"] == expected
+
+
+def tasks_of(found: Any) -> Iterator[dict[str, Any]]:
+    """All tasks of a file, also those of blocks and of plays."""
+    for one in found if isinstance(found, list) else []:
+        yield one
+        for part in ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always"):
+            yield from tasks_of(one.get(part))
+
+
+def test_a_failure_that_is_ignored_is_read() -> None:
+    """Else nobody hears of it."""
+    files = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("playbooks/*.yml")]
+    texts = [path.read_text() for path in (*files, *ROOT.glob("plugins/**/*.py"))]
+    everything = re.sub(r"register: \w+", "", "\n".join(texts))
+    ignored = [
+        (str(path.relative_to(ROOT)), str(task["register"]))
+        for path in files
+        for task in tasks_of(yaml.safe_load(path.read_text()))
+        if "register" in task and (task.get("ignore_errors") or task.get("failed_when") is False)
+    ]
+    assert len(ignored) > 40
+    assert [place for place in ignored if not re.search(rf"\b{place[1]}\b", everything)] == []
 
 
 def test_a_lost_host_that_a_later_batch_left_alone_is_still_lost() -> None:

@@ -224,6 +224,29 @@ def test_a_commit_that_breaks_off_is_not_gone_on_with(order: str, action: str) -
             settled(world)
 
 
+@pytest.mark.parametrize("stuck", ["app-1", "app-2", "app-3"])
+@pytest.mark.parametrize(("version", "again"), [("1.1", "mixed"), ("1.0", "mixed")], ids=["a release", "nothing to do"])
+def test_a_host_that_the_balancer_does_not_take_back_makes_it_mixed(stuck: str, version: str, again: str) -> None:
+    with fresh(hosts=3) as world:
+        world.hosts[stuck].drained = world.hosts[stuck].stuck = True
+        assert world.deploy(version) == "mixed"
+        assert world.deploy(version) == again
+        world.hosts[stuck].stuck = False
+        assert world.deploy(version) == "unchanged"
+        settled(world)
+
+
+@pytest.mark.parametrize("stuck", ["app-1", "app-2", "app-3"])
+def test_a_stop_first_host_that_is_not_taken_back_ends_the_rollout(stuck: str) -> None:
+    with fresh("stop-first", hosts=3) as world:
+        world.hosts[stuck].stuck = True
+        assert world.deploy("1.1") == "mixed"
+        assert world.hosts[stuck].drained
+        world.hosts[stuck].stuck = False
+        assert world.deploy("1.2") == "deployed"
+        settled(world)
+
+
 class Fleet(RuleBasedStateMachine):
     """Runs over three hosts, one after another, each with what may happen to it."""
 
@@ -257,9 +280,12 @@ class Fleet(RuleBasedStateMachine):
         fate=st.sampled_from(["good", "bad", "unbootable"]),
         action=st.sampled_from(["rollback", "rollback", "continue", "pause"]),
         skip=st.sampled_from([(), (), (), ("app-1",), ("app-3",)]),
+        stuck=st.sampled_from([None, None, None, "app-1", "app-3"]),
     )
-    def deploy(self, fault: Fault | None, fate: str, action: str, skip: tuple[str, ...]) -> None:
+    def deploy(self, fault: Fault | None, fate: str, action: str, skip: tuple[str, ...], stuck: str | None) -> None:
         self.number += 1
+        for name, host in self.world.hosts.items():
+            host.stuck = name == stuck
         version = f"2.{self.number}"
         if fate == "bad":
             self.world.bad.add(version)
@@ -269,7 +295,10 @@ class Fleet(RuleBasedStateMachine):
             outcome = self.world.deploy(version, fault=fault, skip=skip, action=action)
         except ControllerDiedError:
             outcome = "died"
-        self.whole = not skip and (outcome == "deployed" or (self.whole and not fault and action == "rollback"))
+        usual = not fault and not stuck and action == "rollback"
+        self.whole = not skip and (outcome == "deployed" or (self.whole and usual))
+        for host in self.world.hosts.values():
+            host.stuck = False
         if outcome == "deployed":
             new = {host.serves() for name, host in self.world.hosts.items() if name not in skip}
             assert {release.partition("-")[2] for release in new} == {version}

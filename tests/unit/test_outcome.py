@@ -14,8 +14,15 @@ NEW = {"release": "r2", "version": "1.1.0", "colour": "green"}
 NONE = {"release": "", "version": "", "colour": ""}
 
 
-def host(serves: dict[str, str], *, certain: bool = True, before: dict[str, str] = OLD, name: str = "app-1") -> HostEnd:
-    return HostEnd(name, before, serves, certain)
+def host(
+    serves: dict[str, str],
+    *,
+    certain: bool = True,
+    before: dict[str, str] = OLD,
+    name: str = "app-1",
+    withheld: str = "",
+) -> HostEnd:
+    return HostEnd(name, before, serves, certain, withheld=withheld)
 
 
 @pytest.mark.parametrize(
@@ -29,19 +36,32 @@ def host(serves: dict[str, str], *, certain: bool = True, before: dict[str, str]
         ([host(NEW), host(NEW, certain=False)], True, Outcome.MIXED),
         ([host(NONE, before=NONE), host(NONE, before=NONE)], True, Outcome.REFUSED),
         ([host(NONE, before=NONE), host(OLD)], True, Outcome.REVERTED),
+        ([host(NEW), host(NEW, withheld="lb-1: stays out")], True, Outcome.MIXED),
+        ([host(OLD), host(OLD, withheld="lb-1: stays out")], True, Outcome.MIXED),
+        ([host(OLD), host(OLD, withheld="lb-1: stays out")], False, Outcome.REFUSED),
     ],
 )
 def test_four_outcomes(hosts: list[HostEnd], moved: bool, outcome: Outcome) -> None:
     assert judge(hosts, "r2", moved=moved) is outcome
 
 
-@given(st.lists(st.tuples(st.sampled_from([OLD, NEW, NONE]), st.booleans()), min_size=1), st.booleans())
-def test_an_outcome_never_says_more_than_is_known(found: list[tuple[dict[str, str], bool]], moved: bool) -> None:
-    outcome = judge([host(serves, certain=certain) for serves, certain in found], "r2", moved=moved)
+@given(
+    st.lists(
+        st.builds(
+            host, st.sampled_from([OLD, NEW, NONE]), certain=st.booleans(), withheld=st.sampled_from(["", "lb-1"])
+        ),
+        min_size=1,
+    ),
+    st.booleans(),
+)
+def test_an_outcome_never_says_more_than_is_known(found: list[HostEnd], moved: bool) -> None:
+    outcome = judge(found, "r2", moved=moved)
     if outcome is Outcome.DEPLOYED:
-        assert all(serves == NEW and certain for serves, certain in found)
+        assert all(one.serves == NEW and one.certain and not one.withheld for one in found)
     if outcome in (Outcome.REFUSED, Outcome.REVERTED):
-        assert all(serves != NEW and certain for serves, certain in found)
+        assert all(one.serves != NEW and one.certain for one in found)
+    if outcome is Outcome.REVERTED:
+        assert not any(one.withheld for one in found)
 
 
 ASKED = {"ok": True, "serves": OLD}
@@ -130,7 +150,7 @@ DETAILS = {"migration": "none", "seconds": 4.25, "next": "ansible-playbook deplo
             Outcome.DEPLOYED,
             [host(NEW)],
             {"back_from": "1.2.0", "skipped": ["app-3"]},
-            "notes 1.1.0: deployed, back from 1.2.0, serves on app-1 (green); left out: app-3; migration: none; 4.2 s",
+            "notes 1.1.0: rolled back from 1.2.0, serves on app-1 (green); left out: app-3; migration: none; 4.2 s",
         ),
         (
             Outcome.REVERTED,

@@ -221,10 +221,10 @@ def test_an_image_out_of_support_is_told_with_its_variable_and_refuses_nothing(b
     [
         (
             ("staging", "nowhere"),
-            "command line: -i: there is no inventory {base}/nowhere (in inventories: production, ",
+            "command line: -i: there is no {base}/nowhere; there are {base}/production, ",
         ),
         (("staging", "staging/hosts.yml"), "command line: -i: {base}/staging/hosts.yml is given twice"),
-        ((), "Next: ansible-playbook playbooks/validate.yml -i inventories/<environment> -i inventories/<another>"),
+        ((), "command line: -i: is not given; there are inventories/production, inventories/staging. Next: "),
     ],
 )
 def test_an_inventory_that_cannot_be_compared_is_told_with_the_command(

@@ -245,6 +245,19 @@ def sole(targets: Iterable[Server], servers: Sequence[Server]) -> list[str]:
     return sorted({one.app for one in own if one.condition is Condition.UP and one.app not in taken})
 
 
+def balancer_trouble(asked: Mapping[str, Any], host: str = "") -> str:
+    """What those said that could not do what they were asked for; empty when all did.
+
+    asked: what a loop over balancers registered, or a task on the host itself.  host: what they said of this one.
+    """
+    return "\n".join(
+        f"{one.get('app_balancer', 'the health check')}: "
+        + " ".join(str((one.get("trouble") or {}).get(host) or one.get("msg", "it said nothing")).split())
+        for one in asked.get("results", [asked])
+        if one.get("failed") or one.get("unreachable")
+    )
+
+
 def counted(servers: Iterable[Server]) -> dict[str, dict[str, dict[str, int]]]:
     """App → host → counters since the worker started."""
     found: dict[str, dict[str, dict[str, int]]] = {}

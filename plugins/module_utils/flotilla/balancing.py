@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,31 @@ ANSWER_SECONDS = 10.0
 RELOAD_SECONDS = 60.0
 POLL_SECONDS = 0.1
 NEXT = "Next: ansible-playbook playbooks/provision.yml -i <inventory>"
+
+
+class NotUpError(BalancerError):
+    """A host that nobody keeps traffic away from does not pass its checks."""
+
+
+class HostsError(BalancerError):
+    """What could not be done for some hosts. `trouble`: host → why, but for those that are only not up."""
+
+    def __init__(self, errors: Mapping[str, BalancerError]) -> None:
+        super().__init__("\n".join(map(str, errors.values())))
+        self.trouble = {host: str(error) for host, error in errors.items() if not isinstance(error, NotUpError)}
+
+
+def each(hosts: Iterable[str], do: Callable[[str], bool]) -> bool:
+    """Ask for each host, whatever came of the one before it. True when something changed. Raises HostsError."""
+    changed, errors = False, {}
+    for host in hosts:
+        try:
+            changed |= do(host)
+        except BalancerError as error:
+            errors[host] = error
+    if errors:
+        raise HostsError(errors)
+    return changed
 
 
 class Asked(Protocol):
@@ -150,7 +175,7 @@ class Balancer:
         return bool(changed)
 
     def ready(self, host: str, apps: Sequence[str] = (), *, seconds: float) -> bool:
-        """Take a host back once its checks pass: never before. True when something changed."""
+        """Take a host back once its checks pass: never before. True when something changed. Raises BalancerError."""
         targets = chosen(self.servers(), host, apps)
         states = self.admin()
         held = [one for one in targets if states[one.app, one.host] & OPERATOR]
@@ -171,7 +196,8 @@ class Balancer:
                 self._set(held, "maint")
                 what = "; ".join(f"{one.app} on {one.host}: {one.status}, {one.check}" for one in bad)
                 after = f"is not ready after {seconds:g} s and stays out" if held else f"is not up after {seconds:g} s"
-                raise BalancerError(f"{host} {after}: {what}. Next: look at the app's readiness on {host}")
+                error = BalancerError if held else NotUpError
+                raise error(f"{host} {after}: {what}. Next: look at the app's readiness on {host}")
             self.sleep(POLL_SECONDS)
         if held:
             self._set(held, "ready")

@@ -13,7 +13,7 @@ from .plan import Result, Results, failed, lost, why
 class Outcome(StrEnum):
     """deployed: all hosts serve the new release.  refused: no traffic moved.  reverted: it moved, and moved back.
     mixed: hosts serve different releases, or it is not known what a lost one serves, or all serve the new one and the
-    run did not decide for it."""
+    run did not decide for it, or one that should have traffic gets none."""
 
     DEPLOYED = "deployed"
     REFUSED = "refused"
@@ -68,6 +68,7 @@ class HostEnd:
     """A host at the end of a run. before, serves: release id and version, empty for none.
 
     certain: whether `serves` was said by the host after its last phase.
+    withheld: why it gets no traffic although it should; empty when it does.
     """
 
     host: str
@@ -75,15 +76,18 @@ class HostEnd:
     serves: Mapping[str, str]
     certain: bool
     trouble: str = ""
+    withheld: str = ""
 
     def line(self) -> str:
         """What serves there, for a person."""
         colour = f" ({self.serves['colour']})" if self.serves.get("colour") else ""
         name = self.serves.get("version") or self.serves.get("release") or "nothing"
-        return f"{name} on {self.host}{colour}" if self.certain else f"{self.host} was lost while it was switched"
+        without = " without its traffic" if self.withheld else ""
+        known = f"{name} on {self.host}{colour}{without}"
+        return known if self.certain else f"{self.host} was lost while it was switched"
 
 
-def ended(host: str, asked: Result, phases: Sequence[Result | None], sent: bool) -> HostEnd:
+def ended(host: str, asked: Result, phases: Sequence[Result | None], sent: bool, withheld: str = "") -> HostEnd:
     """What is known of a host. `asked`: what admit said.  `phases`: the later results, in order.
 
     sent: whether the host was told to commit. One that was not serves what it served.
@@ -95,7 +99,7 @@ def ended(host: str, asked: Result, phases: Sequence[Result | None], sent: bool)
     known = next((result["serves"] for result in reversed(said) if result.get("serves")), None)
     certain = not sent or not lost(last)
     serves = known if sent and known else before
-    return HostEnd(host, before, serves, certain, troubles[0] if troubles else "")
+    return HostEnd(host, before, serves, certain, troubles[0] if troubles else "", withheld)
 
 
 def judge(hosts: Sequence[HostEnd], release: str, *, moved: bool, decided: bool = True, again: bool = False) -> Outcome:
@@ -110,12 +114,15 @@ def judge(hosts: Sequence[HostEnd], release: str, *, moved: bool, decided: bool 
         and host.serves.get("release") == release
         and not (again and host.serves.get("colour") == host.before.get("colour"))
     ]
+    withheld = any(host.withheld for host in hosts)
     if len(new) == len(hosts):
-        return Outcome.DEPLOYED if decided else Outcome.MIXED
+        return Outcome.DEPLOYED if decided and not withheld else Outcome.MIXED
     if new or not all(host.certain for host in hosts):
         return Outcome.MIXED
     first = not any(host.before.get("release") for host in hosts)
-    return Outcome.REVERTED if moved and not first else Outcome.REFUSED
+    if not moved or first:
+        return Outcome.REFUSED
+    return Outcome.MIXED if withheld else Outcome.REVERTED
 
 
 def migration(prepared: Sequence[Result | None]) -> str:
@@ -136,9 +143,9 @@ def last_line(subject: str, outcome: Outcome, hosts: Sequence[HostEnd], details:
     left_out = f"; left out: {', '.join(details['skipped'])}" if details.get("skipped") else ""
     match outcome:
         case Outcome.DEPLOYED:
-            back = f", back from {details['back_from']}" if details.get("back_from") else ""
-            done = "restarted" if details.get("restarted") else "deployed"
-            return f"{subject}: {done}{back}, serves on {on}{left_out}{tail}"
+            back = f"rolled back from {details['back_from']}" if details.get("back_from") else ""
+            done = back or ("restarted" if details.get("restarted") else "deployed")
+            return f"{subject}: {done}, serves on {on}{left_out}{tail}"
         case Outcome.MIXED:
             return f"{subject}: mixed: {serving}{left_out}{tail}. Next: {details['next']}"
         case Outcome.REFUSED:

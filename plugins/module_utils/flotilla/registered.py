@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from .balancer import balancer_trouble
 from .checked import FACT as CHECKED
 from .fleet import Step
 from .journal import Phase
@@ -178,6 +179,55 @@ def drained(hostvars: Mapping[str, Any], plan: Mapping[str, Any], balancers: Ite
     return any((hostvars[one].get(CHECKED) or {}).get("drained", True) for one in balancers)
 
 
+def withheld(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, str]:
+    """Host → why it gets no traffic after the run, by what the last tasks came to that send it there, or keep it away.
+
+    A balancer that cannot be asked keeps traffic away where it was told to, by this run or before it: one that is down
+    sends nothing anywhere, and is no reason to call a release's outcome another.
+    """
+    stop_first = (plan["roll"] or {}).get("order") == "stop-first"
+    resting = at_rest(hostvars, plan)
+    found = {}
+    for host in plan["hosts"]:
+        returned, away, passed = (
+            hostvars[host].get(name) or {} for name in ("app_returned", "app_kept_away", "app_passed")
+        )
+        if host not in resting:
+            by = [str(one["app_balancer"]) for one in away.get("results") or [] if not _trouble_of(one, host)]
+            if by:
+                found[host] = f"{', '.join(by)} sends nothing there until a run has brought it to its end"
+            continue
+        failures = [
+            one
+            for one in returned.get("results") or []
+            if _trouble_of(one, host)
+            and ("trouble" in one or stop_first or f"{plan['app']}/{host}" in _drained_at(hostvars, one))
+        ]
+        if why := balancer_trouble({"results": failures}, host) or balancer_trouble(passed):
+            found[host] = why
+    return found
+
+
+def unheeded(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """What balancers could not do on the way, where no host is without its traffic for it; empty when they could.
+
+    A host that is left out and could not be drained still gets requests; one that was taken back late has them again.
+    """
+    told = [balancer_trouble(hostvars[plan["hosts"][0]].get(name) or {}) for name in ("app_left_out", "app_sent")]
+    return "\n".join(filter(None, told[:1] if withheld(hostvars, plan) else told))
+
+
+def _trouble_of(result: Result, host: str) -> bool:
+    """Whether a balancer could not do for a host what it was asked for."""
+    return bool(result.get("failed") or result.get("unreachable")) and host in result.get("trouble", (host,))
+
+
+def _drained_at(hostvars: Mapping[str, Any], result: Result) -> list[str]:
+    """What a balancer kept traffic away from before the run, as far as its host was asked."""
+    checked = hostvars.get(str(result.get("app_balancer"))) or {}
+    return list((checked.get(CHECKED) or {}).get("drained", ()))
+
+
 def _left_without(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> set[str]:
     """The hosts on which a paused `stop-first` run stopped what served, and is not known to have booted the release."""
     if plan["roll"]["order"] != "stop-first" or not prepared(hostvars, plan):
@@ -209,13 +259,16 @@ def came_to(hostvars: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[Outco
     sent = _sent(committed)
     if not plan["go"]:
         phases = []
+    kept_out = withheld(hostvars, plan)
     hosts = [
-        ended(host, asked.get(host, {}), [results.get(host) for results in phases], host in sent)
+        ended(
+            host, asked.get(host, {}), [results.get(host) for results in phases], host in sent, kept_out.get(host, "")
+        )
         for host in plan["hosts"]
     ]
     again = plan.get("action") == "restart"
     if not plan["go"]:
-        return Outcome.REFUSED, hosts, "none"
+        return Outcome.MIXED if kept_out else Outcome.REFUSED, hosts, "none"
     decided = End.FINISH in end(hostvars, plan).values()
     outcome = judge(hosts, plan["release"], moved=bool(sent), decided=decided, again=again)
     return outcome, hosts, migration(list(phases[0].values()))

@@ -214,6 +214,8 @@ class Story:
             hosts = shapes.listed([row.host for row in bad])
             return shapes.line(f"failed after {took} on {hosts}: {self._first_failure or 'see above'}", Style.FAILED)
         changed = [row for row in rows if row.changed]
+        if not rows:
+            return shapes.line(f"{'checked' if check else 'done'} in {took}: no host was asked", Style.WARNING)
         if not changed:
             return shapes.line(f"{'checked' if check else 'done'} in {took}: nothing to change", Style.OK)
         total = shapes.count(sum(row.changed for row in changed), "change")
