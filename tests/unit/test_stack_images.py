@@ -23,7 +23,7 @@ NGINX = Image("nginx", "nginx:1.30", digests=(OLD,), newest=OLD)
         (replace(NGINX, newest=NEW), "nginx (nginx:1.30 has a newer build)"),
         # A host that has never asked a registry: it was loaded, or built by hand.
         (replace(NGINX, digests=(), newest=NEW), "nginx (nginx:1.30 has a newer build)"),
-        (replace(NGINX, newest="", note="the registry docker.io cannot be reached"), ""),
+        (replace(NGINX, newest="", note="the registry registry.example.com cannot be reached"), ""),
         (replace(NGINX, image=f"nginx:1.30@{OLD}", newest=NEW), ""),
         (replace(NGINX, moved=True), "nginx (it runs an older build of nginx:1.30 than the host has)"),
         (
@@ -77,11 +77,14 @@ def data(*images: Image) -> list[dict[str, object]]:
 
 
 def test_what_is_due_is_work_and_what_is_not_known_is_said() -> None:
-    newer, mute = replace(NGINX, newest=NEW), Image("redis", "redis:7", note="the registry docker.io cannot be reached")
+    newer, mute = (
+        replace(NGINX, newest=NEW),
+        Image("redis", "redis:7", note="the registry registry.example.com cannot be reached"),
+    )
     what = patching.with_images(Found((), False, ()), data(newer, mute, Image("notes api", "team/notes", note="none")))
     assert patching.due(what, Reboot.NEVER)
     assert patching.summary(what, Reboot.NEVER) == (
-        "renew nginx (nginx:1.30 has a newer build); redis: the registry docker.io cannot be reached"
+        "renew nginx (nginx:1.30 has a newer build); redis: the registry registry.example.com cannot be reached"
     )
     nothing = patching.with_images(Found((), False, ()), data(NGINX, mute))
     assert not patching.due(nothing, Reboot.NEVER)
@@ -109,7 +112,7 @@ def test_how_old_everything_is_and_what_registries_have() -> None:
     here = [
         replace(NGINX, days=12, base_days=30, newest=NEW),
         replace(NGINX, what="haproxy", image=f"haproxy:3.0@{OLD}", days=400, base_days=410, newest=NEW),
-        Image("redis", "redis:7", days=1, note="the registry docker.io cannot be reached (timeout)"),
+        Image("redis", "redis:7", days=1, note="the registry registry.example.com cannot be reached (timeout)"),
         Image("postgres", "postgres:17", "flotilla/postgres:1", digests=(OLD,), newest=OLD, days=1, base_days=9),
         Image("notes api", "registry.example.com/acme/notes", "", "", 3, 200, "debian:trixie-slim", (OLD,), NEW),
         Image("notes web", "registry.example.com/acme/web", days=3),
@@ -120,7 +123,7 @@ def test_how_old_everything_is_and_what_registries_have() -> None:
         " host what image age its lowest layer in the registry",
         " app-1 nginx nginx:1.30 12 days 30 days a newer build: playbooks/patch.yml",
         f" app-1 haproxy haproxy:3.0@{OLD[:19]} 400 days 410 days a newer build, and it is named with its digest",
-        " app-1 redis redis:7 1 days not known the registry docker.io cannot be reached (timeout)",
+        " app-1 redis redis:7 1 days not known the registry registry.example.com cannot be reached (timeout)",
         " app-1 postgres flotilla/postgres:1 1 days 9 days the newest of its base postgres:17",
         " app-1 notes api registry.example.com/acme/notes 3 days 200 days a newer build of its base debian:trixie-slim",
         " app-1 notes web registry.example.com/acme/web 3 days not known -",
