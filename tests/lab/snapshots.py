@@ -194,7 +194,9 @@ def unpack(archive: Path, directory: Path, changed: Mapping[str, str]) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, mode=0o700)
     with tarfile.open(archive) as opened:
-        opened.extractall(directory, filter="fully_trusted")
+        # An argument of it is not known to Debian 12's Python 3.11.2, which trusts archives by itself.
+        opened.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
+        opened.extractall(directory)
     for path in directory.rglob("*"):
         if path.is_file() and not path.is_symlink():
             before = after = path.read_bytes()
